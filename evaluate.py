@@ -1,0 +1,76 @@
+"""Score a run on the unseen classes of its fold.
+
+python evaluate.py --workdir runs/fold1 [--data_root DIR] [--config.eval.resize=512 ...]
+
+Writes W/eval/metrics.json and prints it as a table.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import data
+from configs import defaults
+from data.loading import labelled_images
+from sazs_jax.errors import UserError, exit_on_user_error, run_command
+from sazs_jax.evaluation import report
+from sazs_jax.evaluation.episodes import count_pairs
+from sazs_jax.evaluation.evaluator import Evaluator
+from sazs_jax.training.checkpoints import restore_model
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run, as given to train.py", required=True)
+_DATA_ROOT = flags.DEFINE_string("data_root", None, "Score this VOC devkit folder instead of the run's own")
+with exit_on_user_error():
+    try:  # reads the command line at once
+        _EVAL = ConfigDict({"eval": defaults.get_config().eval})
+        config_flags.DEFINE_config_dict("config", _EVAL, "Settings of the `eval` group other than the run's")
+    except (AttributeError, KeyError) as error:
+        known = ", ".join(_EVAL.eval)
+        raise UserError(f"unknown setting; --config.eval.KEY=VALUE takes one of the keys {known}") from error
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Join the restored network, the test pairs and the evaluator."""
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    config, model, anchors, step = restore_model(_WORKDIR.value)
+    config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    if _DATA_ROOT.value is not None:
+        if config.data.dataset != "pascal_5i" or not _DATA_ROOT.value:
+            raise UserError("--data_root takes a VOC devkit folder, for a run on data.dataset=pascal_5i")
+        config.data.root = _DATA_ROOT.value
+
+    dataset = data.load(config.data, splits=("val",))
+    if anchors.names != ("others", *dataset.class_names):
+        raise UserError(f"{_WORKDIR.value} was trained for other classes than those of {config.data.dataset}")
+    counts = count_pairs(dataset.test_pairs(config.data.fold), config.eval.protocol)
+    listed = sorted({image for pairs in dataset.val.pair_list.values() for image, _ in pairs})  # of all folds
+    evaluator = Evaluator(
+        dataset.class_names,
+        dataset.unseen(config.data.fold),
+        anchors.embeddings,
+        resize=config.eval.resize,
+        batch_size=config.eval.batch_size,
+        min_pairs=config.eval.min_pairs,
+    )
+    scores = evaluator.run(model, labelled_images(dataset.val, listed, counts))
+    metrics = {
+        "step": int(step),
+        "fold": config.data.fold,
+        **({"data_root": _DATA_ROOT.value} if _DATA_ROOT.value else {}),
+        "episodes": scores.pop("episodes"),
+        "protocol": config.eval.protocol,
+        "resize": config.eval.resize,
+        "anchors": anchors.source,
+        **scores,
+    }
+    path = Path(_WORKDIR.value) / "eval" / "metrics.json"
+    report.write_metrics(path, metrics)
+    print(report.table(metrics))
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)

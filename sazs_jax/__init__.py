@@ -1,0 +1,1 @@
+"""Shape-aware zero-shot semantic segmentation (SAZS) in JAX and Flax."""

@@ -1,0 +1,25 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from sazs_jax.errors import UserError
+
+
+def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
+    """Write a file beside its place and move it there, making folders on the way. Text is UTF-8.
+
+    Raises:
+      UserError: it cannot be written there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error

@@ -1,0 +1,1 @@
+"""Scoring on labelled images: episodes, measures, the evaluator and its report."""

@@ -1,0 +1,58 @@
+"""The results file `eval/metrics.json` and the same figures as a table."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sazs_jax.atomic import write_atomically
+
+_MEASURES = ("miou", "miou_min_pairs", "fbiou", "boundary_f")
+
+
+def write_metrics(path: str | os.PathLike, metrics: Mapping[str, Any]) -> None:
+    """Write the results as JSON: fractions, null for what no pair or pixel decides. A reader never sees half a file."""
+    write_atomically(path, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The results in words and percent.
+
+    Args:
+      metrics: what `Evaluator.run` returns with "step", "fold", "protocol", "resize" and "anchors" added.
+    """
+    squash = metrics["resize"]
+    seen_at = f"squashed to {squash}x{squash}" if squash else "at their own size"
+    lines = [
+        f"step {metrics['step']}, fold {metrics['fold']}, {metrics['episodes']} episodes ({metrics['protocol']}), "
+        f"images {seen_at}, masks compared at the image's own size; percent",
+        "",
+    ]
+    rules = metrics["fusion"]
+    measures = [name for name in _MEASURES if any(name in scores for scores in rules.values())]
+    lines += _rows("fusion", measures, {_title(r): [s.get(m) for m in measures] for r, s in rules.items()})
+
+    pairs = next(iter(rules.values()))["pairs"]
+    per_class = {f"{name} ({n})": [scores["per_class"][name] for scores in rules.values()] for name, n in pairs.items()}
+    lines += ["", *_rows("IoU by class (pairs)", [_title(rule) for rule in rules], per_class)]
+
+    if "generalized" in metrics:
+        columns = ("seen", "unseen", "harmonic")
+        rows = {name: [scores[c] for c in columns] for name, scores in metrics["generalized"].items()}
+        lines += ["", *_rows("all classes at once", columns, rows)]
+    seconds = ", ".join(f"{name} {1000 * value:.1f}" for name, value in metrics["seconds_per_image"].items())
+    return "\n".join([*lines, "", f"milliseconds an image: {seconds}"])
+
+
+def _title(rule: str) -> str:
+    return "oracle (upper bound)" if rule == "oracle" else rule
+
+
+def _rows(title: str, columns: Sequence[str], rows: Mapping[str, list[float | None]]) -> list[str]:
+    first = max(len(title), *(len(name) for name in rows))
+    widths = [max(len(column), 5) for column in columns]
+    lines = [title.ljust(first) + "".join("  " + c.rjust(w) for c, w in zip(columns, widths, strict=True))]
+    for name, values in rows.items():
+        cells = ["-" if value is None else f"{100 * value:.1f}" for value in values]
+        lines.append(name.ljust(first) + "".join("  " + c.rjust(w) for c, w in zip(cells, widths, strict=True)))
+    return lines

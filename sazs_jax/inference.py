@@ -1,0 +1,196 @@
+"""Images of any size through the network in fixed-size batches, and its logits back at each image's own size."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image
+
+from sazs_jax.models.sazs import SAZS, cosine_logits
+
+LARGEST_SIDE = 1024  # of the network's input at an image's own size; larger images are shrunk to it
+CANVAS_STEP = 64  # canvases are multiples of this, so that few programs compile
+CHUNK_ELEMENTS = 1 << 26  # upsampled logits alive at a time (floats, over the whole batch)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Item]):
+    """Images of one network size. Rows from len(items) on are padding: black images of 1x1 pixel."""
+
+    items: tuple[Item, ...]
+    pixels: UInt8[np.ndarray, "B h w 3"]  # resized to the network's size
+    sizes: Int[np.ndarray, "B 2"]  # the images' own (height, width)
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width, multiples of CANVAS_STEP, that hold every image of the batch at its own size."""
+        height, width = (-(-int(side) // CANVAS_STEP) * CANVAS_STEP for side in self.sizes.max(axis=0))
+        return height, width
+
+
+def network_size(size: tuple[int, int], multiple: int, resize: int) -> tuple[int, int]:
+    """Height and width at which the network sees an image of `size`.
+
+    Args:
+      size: the image's own (height, width).
+      multiple: the network takes sides that are multiples of this.
+      resize: N > 0 squashes to NxN (to the nearest multiple); 0 keeps the own size, each side rounded to the nearest
+        multiple, after shrinking images whose long side passes LARGEST_SIDE to it.
+    """
+    height, width = (resize, resize) if resize else size
+    shrink = 1.0 if resize else min(1.0, LARGEST_SIDE / max(height, width))
+    height, width = (max(1, int(side * shrink / multiple + 0.5)) * multiple for side in (height, width))
+    return height, width
+
+
+def resize_image(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Bilinear, antialiased where it shrinks."""
+    if image.shape[:2] == size:
+        return image
+    height, width = size
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def make_batches(
+    items: Iterable[Item],
+    image_of: Callable[[Item], np.ndarray],
+    *,
+    multiple: int,
+    resize: int,
+    batch_size: int,
+) -> Iterator[Batch[Item]]:
+    """Group items by the network size of their images; every batch has `batch_size` rows, the last ones padded.
+
+    Args:
+      items: what the batches are made of, in any order and of any number.
+      image_of: gives an item's image, uint8 (H, W, 3).
+      multiple: see `network_size`.
+      resize: see `network_size`.
+      batch_size: rows of every batch.
+    """
+
+    def batch(waiting: list[Item], size: tuple[int, int]) -> Batch[Item]:
+        pixels = np.zeros((batch_size, *size, 3), np.uint8)
+        sizes = np.ones((batch_size, 2), np.int32)
+        for row, item in enumerate(waiting):
+            image = image_of(item)
+            pixels[row] = resize_image(image, size)
+            sizes[row] = image.shape[:2]
+        return Batch(tuple(waiting), pixels, sizes)
+
+    groups: dict[tuple[int, int], list[Item]] = {}
+    for item in items:
+        height, width = image_of(item).shape[:2]
+        size = network_size((height, width), multiple, resize)
+        groups.setdefault(size, []).append(item)
+        if len(groups[size]) == batch_size:
+            yield batch(groups.pop(size), size)
+    for size, waiting in groups.items():
+        yield batch(waiting, size)
+
+
+class Network:
+    """A network ready for inference, its weights on every local device.
+
+    A batch whose size is a multiple of the number of devices is spread over them. Programs are kept by the structure of
+    the module, so a second `Network` of the same kind, with other weights, compiles nothing.
+    """
+
+    def __init__(self, model: SAZS):
+        mesh = Mesh(np.array(jax.local_devices()), ("batch",))
+        self._whole = NamedSharding(mesh, PartitionSpec())
+        self._by_row = NamedSharding(mesh, PartitionSpec("batch"))
+        self._num_devices = mesh.size
+        self.size_multiple = model.size_multiple
+        self._graphdef, state = nnx.split(model)
+        self._state = jax.device_put(state, self._whole)
+
+    def put(self, rows: np.ndarray) -> jax.Array:
+        """An array with a leading batch dimension, on the devices."""
+        return jax.device_put(rows, self._by_row if len(rows) % self._num_devices == 0 else self._whole)
+
+    def embed(self, pixels: UInt8[np.ndarray, "B H W 3"]) -> Float[Array, "B h w D"]:
+        """Embeddings at decoder resolution, not normalised. H and W are multiples of `size_multiple`."""
+        return _embed(self._graphdef, self._state, self.put(pixels))
+
+    def cosine(
+        self, pixels: UInt8[np.ndarray, "B H W 3"], anchors: Float[np.ndarray, "K D"]
+    ) -> Float[Array, "B h w K"]:
+        """Cosine in [-1, 1] of every pixel's embedding with every anchor (Eq. 1), at decoder resolution."""
+        return _cosine(self._graphdef, self._state, self.put(pixels), jax.device_put(anchors, self._whole))
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed(graphdef, state, images):
+    return nnx.merge(graphdef, state)(images, train=False)
+
+
+@partial(jax.jit, static_argnums=0)
+def _cosine(graphdef, state, images, anchors):
+    return cosine_logits(nnx.merge(graphdef, state)(images, train=False), anchors)
+
+
+def _resample(x: jax.Array, axis: int, size: jax.Array, length: int) -> jax.Array:
+    """Stretch `axis` to `size` samples, held in `length` of them; what lies past `size` repeats the edge."""
+    last = x.shape[axis] - 1
+    position = (jnp.arange(length) + 0.5) * (x.shape[axis] / size) - 0.5
+    position = jnp.clip(position, 0, last)
+    low = jnp.floor(position).astype(jnp.int32)
+    weight = jnp.expand_dims(position - low, [i for i in range(x.ndim) if i != axis])
+    high = jnp.minimum(low + 1, last)
+    return jnp.take(x, low, axis=axis) * (1 - weight) + jnp.take(x, high, axis=axis) * weight
+
+
+def upsample(
+    logits: Float[Array, "B h w K"], sizes: Int[Array, "B 2"], canvas: tuple[int, int]
+) -> Float[Array, "B H W K"]:
+    """Bilinear, half-pixel centres, no antialiasing (PyTorch's align_corners=False), each image to its own size.
+
+    Args:
+      logits: at decoder resolution.
+      sizes: own height and width of every image.
+      canvas: (H, W), at least as large as every size. What lies outside an image repeats its edge.
+    """
+
+    def one(x: jax.Array, size: jax.Array) -> jax.Array:
+        x = _resample(x, 0, size[0], canvas[0])  # (H, w, K)
+        return _resample(x, 1, size[1], canvas[1])  # (H, W, K)
+
+    return jax.vmap(one)(logits, sizes)
+
+
+def upsampled_argmax(
+    logits: Float[Array, "B h w K"], sizes: Int[Array, "B 2"], canvas: tuple[int, int]
+) -> tuple[Int[Array, "B H W"], Float[Array, "B H W"]]:
+    """Index and value of the largest of `upsample`'s K logits at every pixel; of equal ones the first.
+
+    Never holds more than CHUNK_ELEMENTS upsampled logits, whatever K.
+    """
+    batch, h, w, classes = logits.shape
+    chunk = max(1, min(classes, CHUNK_ELEMENTS // (batch * canvas[0] * canvas[1])))
+    chunks = -(-classes // chunk)
+    padding = ((0, 0), (0, 0), (0, 0), (0, chunks * chunk - classes))
+    padded = jnp.pad(logits, padding, constant_values=jnp.finfo(logits.dtype).min / 2)  # -inf would make NaN
+    stacked = jnp.moveaxis(padded.reshape(batch, h, w, chunks, chunk), 3, 0)  # (chunks, B, h, w, chunk)
+
+    def step(best, inputs):
+        index, value = best
+        number, part = inputs
+        part = upsample(part, sizes, canvas)
+        winner, top = jnp.argmax(part, axis=-1), jnp.max(part, axis=-1)
+        better = top > value
+        index = jnp.where(better, (number * chunk + winner).astype(jnp.int32), index)
+        return (index, jnp.where(better, top, value)), None
+
+    start = (jnp.zeros((batch, *canvas), jnp.int32), jnp.full((batch, *canvas), -jnp.inf, logits.dtype))
+    best, _ = jax.lax.scan(step, start, (jnp.arange(chunks), stacked))
+    return best

@@ -1,0 +1,1 @@
+"""Flax NNX modules: encoders, decoder, text tower and the composed network."""

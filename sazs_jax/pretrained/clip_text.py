@@ -1,0 +1,118 @@
+"""CLIP's text tower in transformers' layout: configuration, weights and tokenizer."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flax import nnx
+
+from sazs_jax.errors import UserError
+from sazs_jax.models.clip_text import LEGACY_EOS, CLIPText, CLIPTextConfig
+from sazs_jax.models.transformer import ACTIVATIONS
+from sazs_jax.pretrained.conversion import Rule, layer_norm, linear, linear_kernel, load_weights
+from sazs_jax.pretrained.hub import local_directory
+from sazs_jax.pretrained.tensor_file import read_tensors
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_FILES = (("config.json",), WEIGHT_FILES, ("tokenizer.json", "vocab.json"))
+_EXTRA_FILES = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def _fused_kernel(*weights: np.ndarray) -> np.ndarray:
+    return np.concatenate([linear_kernel(weight) for weight in weights], axis=1)
+
+
+def _fused_bias(*biases: np.ndarray) -> np.ndarray:
+    return np.concatenate(biases)
+
+
+_LAYER = "text_model.encoder.layers.{i}"
+_QKV = tuple(f"{_LAYER}.self_attn.{name}_proj" for name in "qkv")
+RULES = (
+    Rule("text_model.embeddings.token_embedding.weight", "token_embedding.embedding"),
+    Rule("text_model.embeddings.position_embedding.weight", "position_embedding.embedding"),
+    *layer_norm(f"{_LAYER}.layer_norm1", "blocks.{i}.norm1"),
+    Rule(tuple(f"{name}.weight" for name in _QKV), "blocks.{i}.qkv.kernel", _fused_kernel),
+    Rule(tuple(f"{name}.bias" for name in _QKV), "blocks.{i}.qkv.bias", _fused_bias),
+    *linear(f"{_LAYER}.self_attn.out_proj", "blocks.{i}.proj"),
+    *layer_norm(f"{_LAYER}.layer_norm2", "blocks.{i}.norm2"),
+    *linear(f"{_LAYER}.mlp.fc1", "blocks.{i}.fc1"),
+    *linear(f"{_LAYER}.mlp.fc2", "blocks.{i}.fc2"),
+    *layer_norm("text_model.final_layer_norm", "final_norm"),
+    Rule("text_projection.weight", "projection.kernel", linear_kernel),
+)
+# A full CLIP checkpoint holds the image tower too.
+_IGNORE = ("vision_model.*", "visual_projection.*", "logit_scale", "*.position_ids")
+
+
+def load_clip_text(source: str) -> tuple[CLIPText, "CLIPTokenizer"]:
+    """The text tower in float32 and its tokenizer, from a hub id or a local directory.
+
+    Raises:
+      UserError: the files cannot be had, are damaged, or do not go together.
+    """
+    directory = local_directory(source, _FILES, extra=_EXTRA_FILES)
+    config = read_config(directory / "config.json")
+    module = nnx.eval_shape(lambda: CLIPText(config, rngs=nnx.Rngs(0)))
+    path = next(directory / name for name in WEIGHT_FILES if (directory / name).is_file())
+    load_weights(module, read_tensors(path), RULES, ignore=_IGNORE, origin=str(path))
+    return module, _load_tokenizer(directory, config)
+
+
+def read_config(path: Path) -> CLIPTextConfig:
+    """The tower's shape from transformers' `config.json`, of CLIP as a whole or of its text half.
+
+    Raises:
+      UserError: the file is broken, or describes another kind of model.
+    """
+    try:
+        whole = json.loads(path.read_text("utf-8"))
+        text: dict[str, Any] = whole.get("text_config") or whole
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: expected transformers' configuration in JSON ({error})") from error
+    if whole.get("model_type") not in ("clip", "clip_text_model"):
+        raise UserError(f"{path}: model_type is {whole.get('model_type')!r}; expected 'clip' or 'clip_text_model'")
+    default = CLIPTextConfig()
+    config = CLIPTextConfig(
+        vocab_size=text.get("vocab_size", default.vocab_size),
+        context_length=text.get("max_position_embeddings", default.context_length),
+        dim=text.get("hidden_size", default.dim),
+        depth=text.get("num_hidden_layers", default.depth),
+        num_heads=text.get("num_attention_heads", default.num_heads),
+        mlp_dim=text.get("intermediate_size", default.mlp_dim),
+        embedding_dim=whole.get("projection_dim") or text.get("projection_dim", default.embedding_dim),
+        activation=text.get("hidden_act", default.activation),
+        layer_norm_eps=text.get("layer_norm_eps", default.layer_norm_eps),
+        eos_token_id=text.get("eos_token_id", default.eos_token_id),
+    )
+    if config.activation not in ACTIVATIONS:
+        raise UserError(f"{path}: hidden_act is {config.activation!r}; known are {', '.join(ACTIVATIONS)}")
+    return config
+
+
+def _load_tokenizer(directory: Path, config: CLIPTextConfig) -> "CLIPTokenizer":
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would say that it found no PyTorch
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(directory)
+    # The tokenizers library raises bare exceptions.
+    except Exception as error:
+        raise UserError(f"{directory}: the tokenizer's files cannot be read ({error})") from error
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"{directory}: the tokenizer has {len(tokenizer)} tokens and the weights {config.vocab_size}; "
+            "take both from one model"
+        )
+    end = tokenizer("a")["input_ids"][-1]
+    if end != tokenizer.eos_token_id or config.eos_token_id not in (end, LEGACY_EOS):
+        raise UserError(
+            f"{directory}: the tokenizer ends a text with token {end}, config.json says {config.eos_token_id}; "
+            "take both from one model"
+        )
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Training: optimizer, state, the pmapped step, checkpoints, TensorBoard and the loop."""

@@ -1,0 +1,276 @@
+"""What a work directory holds: the config and Orbax checkpoints with weights, optimizer, data position and anchors.
+
+    W/config.json
+    W/checkpoints/STEP/{model,optimizer,batches,anchors,text}
+
+The latest checkpoint and the best on the selection images are kept.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from sazs_jax.atomic import write_atomically
+from sazs_jax.errors import UserError
+from sazs_jax.models.sazs import SAZS, build_model
+from sazs_jax.training.state import TrainState
+
+SELECTION_METRIC = "miou"
+_STEP_NAMES = ocp.path.step.standard_name_format(step_format_fixed_length=8)
+
+# What may change when a run is taken up again: nothing that the losses depend on.
+_FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "eval.")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredAnchors:
+    """The anchors that a run was trained with.
+
+    Attributes:
+      names: `others`, then every class of the data set.
+      embeddings: float32 (K, D), a row a name, not normalised.
+      source: how they came about: a table's digest or a tower's name, and the prompt templates.
+    """
+
+    names: tuple[str, ...]
+    embeddings: np.ndarray
+    source: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of a work directory, for a run that writes them."""
+
+    def __init__(self, workdir: str | os.PathLike, anchors: StoredAnchors):
+        self._anchors = anchors
+        self._manager = ocp.CheckpointManager(
+            Path(workdir).absolute() / "checkpoints",
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [
+                        checkpoint_managers.LatestN(1),
+                        checkpoint_managers.BestN(
+                            get_metric_fn=lambda metrics: metrics[SELECTION_METRIC],
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                best_fn=lambda metrics: metrics[SELECTION_METRIC],  # without it no metrics are written
+                step_name_format=_STEP_NAMES,
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The last complete checkpoint's step."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, batches: Iterator, metrics: Mapping[str, float] | None, *, step: int) -> None:
+        """Start to save in the background. The state's values are copied before this returns."""
+        if step in self._manager.all_steps():
+            return
+        weights, optimizer = _split(state)
+        if jax.process_count() > 1:
+            weights, optimizer = jax.tree.map(
+                ocp.utils.fully_replicated_host_local_array_to_global_array, (weights, optimizer)
+            )
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.PyTreeSave(weights),
+                optimizer=ocp.args.PyTreeSave(optimizer),
+                batches=grain.checkpoint.CheckpointSave(batches),
+                anchors=ocp.args.PyTreeSave({"embeddings": np.asarray(self._anchors.embeddings)}),
+                text=ocp.args.JsonSave({"names": list(self._anchors.names), "source": self._anchors.source}),
+            ),
+            metrics=None if metrics is None else dict(metrics),
+        )
+
+    def restore(self, state: TrainState, batches: Iterator, *, step: int) -> TrainState:
+        """The saved state; `batches` is set to where it was. `state` gives the structure.
+
+        Raises:
+          UserError: the checkpoint is damaged, or was written by another number of processes.
+        """
+        weights, optimizer = _split(state)
+        try:
+            restored: Any = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    model=_as_numpy(weights),
+                    optimizer=_as_numpy(optimizer),
+                    batches=grain.checkpoint.CheckpointRestore(batches),
+                ),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"cannot go on from step {step} ({type(error).__name__}): the checkpoint is damaged, or another "
+                "number of processes wrote it; use the same number, or train again in another --workdir"
+            ) from error
+        return TrainState(
+            step=restored.optimizer["step"],
+            params=restored.model["params"],
+            model_state=restored.model["model_state"],
+            opt_state=restored.optimizer["opt_state"],
+        )
+
+    def wait(self) -> None:
+        """Return when the save under way is complete."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish the save under way."""
+        self._manager.close()
+
+
+def restore_model(workdir: str | os.PathLike) -> tuple[ConfigDict, SAZS, StoredAnchors, int]:
+    """The best checkpoint's network, ready to predict; the latest where none was scored.
+
+    Returns:
+      The run's config, the model, its anchors and the step.
+
+    Raises:
+      UserError: there is no checkpoint, or its weights are not those of the config beside it.
+    """
+    workdir = Path(workdir).absolute()
+    folder = workdir / "checkpoints"
+    if not _checkpoint_steps(workdir):
+        raise UserError(f"{workdir} holds no checkpoint; train one: python train.py --config F --workdir {workdir}")
+    config = load_config(workdir)
+    options = ocp.CheckpointManagerOptions(read_only=True, step_name_format=_STEP_NAMES)
+    handlers: Any = {
+        "model": ocp.PyTreeCheckpointHandler(),
+        "anchors": ocp.PyTreeCheckpointHandler(),
+        "text": ocp.JsonCheckpointHandler(),
+    }
+    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
+        scores = {step: _stored_score(folder, step) for step in manager.all_steps()}
+        step = max(scores, key=lambda step: (scores[step], step))
+        path = folder / _STEP_NAMES.build_name(step)
+        model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+        graphdef, params, model_state = nnx.split(model, nnx.Param, ...)
+        weights = {"params": params, "model_state": model_state}
+        try:
+            stored = manager.item_metadata(step).model.tree
+            _check_weights(weights, stored, path)
+            restored = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    model=_as_numpy(weights),
+                    anchors=ocp.args.PyTreeRestore(),
+                    text=ocp.args.JsonRestore(),
+                ),
+            )
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"the checkpoint {path} is damaged ({type(error).__name__}); "
+                "remove that folder to go back to another, or train again"
+            ) from error
+    weights = jax.tree.map(jax.numpy.asarray, restored.model)
+    model = nnx.merge(graphdef, weights["params"], weights["model_state"])
+    anchors = StoredAnchors(
+        tuple(restored.text["names"]), np.asarray(restored.anchors["embeddings"]), restored.text["source"]
+    )
+    return config, model, anchors, step
+
+
+def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
+    """Write the config into the work directory, or check that the checkpoints already there are of the same.
+
+    Raises:
+      UserError: the directory belongs to a run with another config.
+    """
+    path = Path(workdir) / "config.json"
+    if path.exists() and _checkpoint_steps(workdir):
+        stored, wanted = _flatten(load_config(workdir).to_dict()), _flatten(json.loads(config.to_json()))
+        different = [
+            f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)"
+            for key in sorted(stored.keys() | wanted.keys())
+            if stored.get(key) != wanted.get(key) and not key.startswith(_FREE_TO_CHANGE)
+        ]
+        if different:
+            raise UserError(
+                f"{workdir} holds a run with another config: {', '.join(different)}; "
+                "choose another --workdir, or repeat the run's own settings to go on with it"
+            )
+        if stored == wanted:
+            return
+    if jax.process_index() == 0:
+        write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+
+
+def load_config(workdir: str | os.PathLike) -> ConfigDict:
+    """The config of the run in a work directory."""
+    path = Path(workdir) / "config.json"
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
+
+
+def _checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
+    folder = Path(workdir).absolute() / "checkpoints"
+    return ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
+
+
+def _stored_score(folder: Path, step: int) -> float:
+    """The checkpoint's score on the selection images; lower than any where it has none."""
+    try:
+        return json.loads((folder / _STEP_NAMES.build_name(step) / "metrics" / "metrics").read_text())[SELECTION_METRIC]
+    except (OSError, ValueError, KeyError):
+        return -1.0
+
+
+def _split(state: TrainState) -> tuple[dict, dict]:
+    weights = {"params": state.params, "model_state": state.model_state}
+    return weights, {"step": state.step, "opt_state": state.opt_state}
+
+
+def _as_numpy(tree: Any) -> ocp.args.PyTreeRestore:
+    # NumPy arrays, whatever devices and hosts wrote them: a run may be taken up on other hardware.
+    return ocp.args.PyTreeRestore(
+        tree, restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    )
+
+
+def _check_weights(expected: Any, stored: Any, path: Path) -> None:
+    def shapes(tree) -> dict[str, tuple[int, ...]]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {".".join(_name(key) for key in keys): tuple(leaf.shape) for keys, leaf in leaves}
+
+    expected, stored = shapes(expected), shapes(stored)
+    wrong = [
+        f"{name} ({stored.get(name, 'absent')} stored, {expected.get(name, 'absent')} expected)"
+        for name in sorted(expected.keys() | stored.keys())
+        if expected.get(name) != stored.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"the weights in {path} are not those of the config beside them: {', '.join(wrong[:3])}{more}; "
+            "restore the config.json that the run was trained with"
+        )
+
+
+def _name(key: Any) -> str:
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

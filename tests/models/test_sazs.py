@@ -1,0 +1,153 @@
+"""The composed network at its real sizes, traced, and the pieces that have a rule of their own."""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import demo, pascal
+from sazs_jax.errors import UserError
+from sazs_jax.models import sazs
+from sazs_jax.models.dpt import resize_aligned
+from sazs_jax.models.sazs import DEVICE_AXIS, build_model, cosine_logits
+from sazs_jax.models.vit import VIT_CONFIGS, resize_positions
+from sazs_jax.training.optimizer import make_optimizer
+from sazs_jax.training.state import create_state
+from sazs_jax.training.step import make_train_step
+from tests.random_weights import random_weights
+
+MILLION = 1e6
+
+
+def traced_step(config, num_anchors: int = 16):
+    """Shapes of the new state and the metrics of one training step on one device; no arithmetic is done."""
+    graphs = []
+
+    def make():
+        model = build_model(config.model, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS)
+        optimizer = make_optimizer(config.optimizer, config.train.num_steps, freeze_encoder=config.model.freeze_encoder)
+        graphdef, state = create_state(model, optimizer)
+        graphs.append((graphdef, optimizer))
+        return state
+
+    state = jax.eval_shape(make)
+    graphdef, optimizer = graphs[0]
+    anchors = jnp.zeros((num_anchors, config.model.embedding_dim))
+    step = make_train_step(graphdef, optimizer, anchors, config, devices=jax.devices()[:1])
+    shape = (1, config.data.batch_size, config.data.crop, config.data.crop)
+    batch = {
+        "image": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct(shape, jnp.uint8),
+    }
+    return state, *jax.eval_shape(step, state, batch)
+
+
+def number_of_parameters(state) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize("fold", range(4))
+def test_every_fold_trains_the_papers_vit_l16_at_480(fold):
+    config = importlib.import_module(f"configs.pascal_fold{fold}").get_config()
+    assert (config.data.fold, config.model.encoder, config.data.crop, config.data.batch_size) == (
+        fold,
+        "vit_l16",
+        480,
+        6,
+    )
+    before, after, metrics = traced_step(config)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+    assert metrics["loss/align"].shape == ()
+    # ViT-L/16 has 304 M parameters, LSeg's decoder about 40 M.
+    assert 330 * MILLION < number_of_parameters(after) < 350 * MILLION
+
+
+@pytest.mark.parametrize("variant", [name for name in pascal.VARIANTS if name != "vit_l16"])
+def test_every_variant_is_traced_at_its_own_size(variant):
+    before, after, _ = traced_step(pascal.get_config(1, variant))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+
+
+def test_cocos_eighty_classes_and_512_pixels_go_through_the_same_code():
+    config = pascal.get_config(0)
+    config.data.crop, config.model.remat, config.train.accumulate = 512, True, 2
+    _, _, metrics = traced_step(config, num_anchors=61)
+    assert metrics["loss/align"].shape == ()
+
+
+@pytest.mark.parametrize(("variant", "stride"), [("vit_l16", 2), ("vit_b16", 2), ("vit_s16", 2), ("lite", 4)])
+def test_one_real_step_of_each_encoder(variant, stride, monkeypatch):
+    """At reduced depth and size, through the very function that training maps."""
+    config = pascal.get_config(1, variant)
+    config.model.dtype, config.model.decoder_width = "float32", 16
+    encoder = config.model.encoder
+    if encoder in VIT_CONFIGS:
+        monkeypatch.setitem(VIT_CONFIGS, encoder, dataclasses.replace(VIT_CONFIGS[encoder], taps=(0, 1, 2, 3)))
+    model = random_weights(lambda: build_model(config.model, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
+    assert jax.eval_shape(model, jnp.zeros((1, 64, 96, 3), jnp.uint8)).shape == (1, 64 // stride, 96 // stride, 512)
+    optimizer = make_optimizer(config.optimizer, 2, freeze_encoder=False)
+    graphdef, state = create_state(model, optimizer)
+    before = jax.tree.map(np.array, state.params)
+    rng = np.random.default_rng(0)
+    anchors = jnp.asarray(rng.normal(size=(4, 512)), jnp.float32)
+    batch = {
+        "image": rng.integers(0, 256, (1, 2, 64, 64, 3), dtype=np.uint8),
+        "label": rng.integers(0, 4, (1, 2, 64, 64), dtype=np.uint8),
+    }
+    step = make_train_step(graphdef, optimizer, anchors, config, devices=jax.devices()[:1])
+    state, metrics = step(state, batch)
+    assert np.isfinite(metrics["loss/align"])
+    moved = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != b)), state.params, before)
+    still = [jax.tree_util.keystr(path) for path, move in jax.tree_util.tree_leaves_with_path(moved) if not move]
+    assert still == []  # the gradient reaches every parameter
+
+
+def test_any_multiple_of_the_patch_will_do():
+    config = demo.get_config().model
+    model = nnx.eval_shape(lambda: build_model(config, rngs=nnx.Rngs(0)))
+    for height, width in ((64, 64), (40, 88), (72, 56)):  # odd grids among them
+        images = jnp.zeros((1, height, width, 3), jnp.uint8)
+        shape = nnx.eval_shape(lambda model, images: model(images), model, images).shape
+        assert shape == (1, height // 2, width // 2, config.embedding_dim)
+
+
+def test_position_embeddings_are_resized_as_pillow_would():
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(1, 1 + 6 * 6, 2)).astype(np.float32)
+    resized = np.asarray(resize_positions(jnp.asarray(embeddings), (9, 12)))
+    np.testing.assert_array_equal(resized[0, 0], embeddings[0, 0])  # the class token has no place
+    for channel in range(2):
+        grid = Image.fromarray(embeddings[0, 1:, channel].reshape(6, 6))
+        expected = np.asarray(grid.resize((12, 9), Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(resized[0, 1:, channel].reshape(9, 12), expected, atol=1e-5)
+    np.testing.assert_array_equal(resize_positions(jnp.asarray(embeddings), (6, 6)), embeddings)
+
+
+def test_aligned_resize_keeps_corners_and_is_linear_between():
+    x = jnp.arange(4.0)[None, :, None, None] * jnp.ones((1, 4, 3, 1))
+    y = resize_aligned(x, (7, 5))
+    np.testing.assert_allclose(y[0, :, 0, 0], np.linspace(0, 3, 7), rtol=1e-6)
+    np.testing.assert_allclose(y[0, 3], 1.5, rtol=1e-6)
+
+
+def test_cosine_logits_are_scaled_cosines():
+    rng = np.random.default_rng(0)
+    x, anchors = rng.normal(size=(1, 2, 3, 5)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
+    expected = np.empty((1, 2, 3, 4))
+    for i, j, k in np.ndindex(2, 3, 4):
+        a, b = x[0, i, j].astype(float), anchors[k].astype(float)
+        expected[0, i, j, k] = 7 * a @ b / np.sqrt((a @ a) * (b @ b))
+    np.testing.assert_allclose(cosine_logits(jnp.asarray(x), jnp.asarray(anchors), 7.0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_encoder_is_the_users_error():
+    config = demo.get_config().model
+    config.encoder = "resnet"
+    with pytest.raises(UserError, match=", ".join(sazs.ENCODERS)):
+        build_model(config, rngs=nnx.Rngs(0))

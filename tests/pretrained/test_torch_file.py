@@ -1,0 +1,150 @@
+import io
+import pickle
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from types import ModuleType
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from sazs_jax.errors import UserError
+from sazs_jax.pretrained.torch_file import read_torch_file
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+LAYOUTS = ["tensors.pth", "tensors_legacy.pth"]  # written by PyTorch; see make_torch_files.py
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_tensors_come_out_as_pytorch_wrote_them(name):
+    tensors = read_torch_file(GOLDEN / name)
+    base = np.arange(12, dtype=np.float32).reshape(3, 4)
+    expected = {
+        "float32": base,
+        "transposed": base.T,
+        "shared": base[1:, 2],
+        "float16": np.array([0.5, -2], np.float16),
+        "bfloat16": np.array([1, -3, 1 / 128], ml_dtypes.bfloat16),
+        "int64": np.array(7),
+        "boolean": np.array([True, False]),
+        "empty": np.zeros((0, 3), np.float32),
+        "parameter": np.ones(2, np.float32),
+    }
+    assert list(tensors) == list(expected)
+    for key, value in expected.items():
+        assert tensors[key].dtype == value.dtype
+        np.testing.assert_array_equal(tensors[key], value)
+        tensors[key].flat[:1] = 0  # a copy that may be written to
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.6, 0.95])
+def test_a_truncated_file_is_one_clear_line(name, keep, tmp_path):
+    content = (GOLDEN / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(UserError, match="damaged, cut short or no PyTorch file") as caught:
+        read_torch_file(path)
+    assert "\n" not in str(caught.value)
+
+
+class Evil:
+    """On loading, an ordinary unpickler would create the file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def as_zip(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return buffer.getvalue()
+
+
+def as_legacy(content: bytes) -> bytes:
+    header = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    return b"".join(pickle.dumps(part, protocol=2) for part in header) + content + pickle.dumps([], protocol=2)
+
+
+@pytest.mark.parametrize("wrap", [as_zip, as_legacy, bytes])
+def test_a_pickle_that_runs_code_is_refused(wrap, tmp_path):
+    trace, path = tmp_path / "trace", tmp_path / "evil.pth"
+    path.write_bytes(wrap(pickle.dumps({"weight": Evil(trace)}, protocol=2)))
+    with pytest.raises(UserError, match=r"refused, for it holds .*open; only plain tensors are read"):
+        read_torch_file(path)
+    assert not trace.exists()
+
+
+class FakePickler(pickle.Pickler):
+    """Writes tensors as PyTorch does, but with any numbers."""
+
+    def persistent_id(self, obj):
+        return obj.pid if isinstance(obj, Storage) else None
+
+    def reducer_override(self, obj):
+        return (REBUILD, obj.arguments) if isinstance(obj, Tensor) else NotImplemented
+
+
+class Storage:
+    def __init__(self, numel):
+        self.pid = ("storage", FLOAT_STORAGE, "0", "cpu", numel)
+
+
+class Tensor:
+    def __init__(self, *arguments):
+        self.arguments = (*arguments, False, OrderedDict())
+
+
+def REBUILD():
+    """Stands for torch._utils._rebuild_tensor_v2 in the pickle."""
+
+
+class FLOAT_STORAGE:
+    """Stands for torch.FloatStorage in the pickle."""
+
+
+REBUILD.__module__, REBUILD.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+FLOAT_STORAGE.__module__, FLOAT_STORAGE.__qualname__ = "torch", "FloatStorage"
+
+
+@pytest.fixture
+def fake_torch(monkeypatch):
+    """The two names, importable while the pickle is written: the pickler checks them."""
+    torch, utils = ModuleType("torch"), ModuleType("torch._utils")
+    vars(torch)["FloatStorage"], vars(utils)["_rebuild_tensor_v2"] = FLOAT_STORAGE, REBUILD
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [(0, (5,), (1,)), (3, (2,), (1,)), (-1, (1,), (1,)), (0, (2, 2), (3, 1)), (3, (3,), (-2,)), (0, ("a",), (1,))],
+)
+def test_a_tensor_that_reaches_beyond_its_data_is_refused(offset, shape, strides, tmp_path, fake_torch):
+    buffer = io.BytesIO()
+    FakePickler(buffer, protocol=2).dump({"weight": Tensor(Storage(4), offset, shape, strides)})
+    path = tmp_path / "lying.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", buffer.getvalue())
+        archive.writestr("archive/data/0", np.arange(4, dtype=np.float32).tobytes())
+    with pytest.raises(UserError, match="damaged"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}])
+def test_something_other_than_a_state_dict_is_told(content, tmp_path):
+    path = tmp_path / "other.pth"
+    path.write_bytes(as_zip(pickle.dumps(content, protocol=2)))
+    with pytest.raises(UserError, match="expected a dict of tensors"):
+        read_torch_file(path)
+
+
+def test_an_absent_file_is_told(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_torch_file(tmp_path / "none.pth")

@@ -1,0 +1,77 @@
+"""predict.py and evaluate.py as a person runs them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny_run import command, complaint, make_run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("commands"))
+
+
+def test_masks_overlays_and_areas_beside_a_broken_image(workdir, tmp_path):
+    rng = np.random.default_rng(0)
+    images = [tmp_path / "a" / "photo.jpg", tmp_path / "a" / "broken.jpg", tmp_path / "b" / "photo.png"]
+    for image, shape in zip(images, [(50, 70, 3), (40, 40, 3), (33, 64, 3)], strict=True):
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(image)
+    images[1].write_bytes(images[1].read_bytes()[:500])
+    out = tmp_path / "out"
+
+    result = command("predict.py", "--workdir", workdir, "--labels", "cat, zebra", "--out", out, *images)
+    assert "broken.jpg" in complaint(result)
+    kinds = ("json", "mask.png", "overlay.png")
+    expected = {f"{name}.{kind}" for name in ("photo", "photo_2") for kind in kinds}
+    assert {path.name for path in out.iterdir()} == expected  # the broken one costs the others nothing
+    for name, size in (("photo", (50, 70)), ("photo_2", (33, 64))):
+        mask = np.array(Image.open(out / f"{name}.mask.png"))
+        summary = json.loads((out / f"{name}.json").read_text())
+        assert mask.shape == tuple(summary["size"]) == size
+        for value, label in ((1, "cat"), (2, "zebra")):
+            found = summary["labels"][label]
+            assert found["value"] == value
+            assert found["pixels"] == (mask == value).sum()
+            assert found["fraction"] == pytest.approx((mask == value).mean())
+            assert found["mean_score"] is None or -1 <= found["mean_score"] <= 1
+        with Image.open(out / f"{name}.overlay.png") as overlay:
+            assert overlay.width >= size[1]
+            assert overlay.height > size[0]  # the legend is below
+
+
+def test_bad_input_is_one_line_and_status_2(workdir, tmp_path):
+    image = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(image)
+    out = tmp_path / "out"
+    no_run = command("predict.py", "--workdir", tmp_path / "none", "--labels", "cat", "--out", out, image)
+    assert "no checkpoint" in complaint(no_run)
+    unknown = command("predict.py", "--workdir", workdir, "--labels", "cat,unicorn,griffin", "--out", out, image)
+    assert "'unicorn', 'griffin'" in complaint(unknown)
+    assert not out.exists()
+
+
+def test_results_file_and_table(workdir):
+    arguments = ("--workdir", workdir, "--config.eval.resize=64", "--config.eval.protocol=hsnet1000")
+    result = command("evaluate.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((workdir / "eval" / "metrics.json").read_text())
+    head = {key: metrics[key] for key in ("step", "fold", "episodes", "protocol", "resize")}
+    assert head == {"step": 3, "fold": 1, "episodes": 1000, "protocol": "hsnet1000", "resize": 64}
+    assert metrics["anchors"]["kind"] == "table"
+    none = metrics["fusion"]["none"]
+    assert list(none["per_class"]) == ["bus", "car", "cat", "chair", "cow"]
+    assert none["pairs"] == {"bus": 0, "car": 0, "cat": 2, "chair": 0, "cow": 1}
+    assert none["per_class"]["bus"] is None
+    assert 0 <= none["per_class"]["cat"] <= 1
+    assert none["miou_min_pairs"] is None
+    assert set(metrics["generalized"]["raw"]) == {"seen", "unseen", "harmonic", "per_class"}
+    assert metrics["generalized"]["raw"]["per_class"]["dog"] is not None  # images of all folds' lists
+    assert "squashed to 64x64" in result.stdout
+
+    written = (workdir / "eval" / "metrics.json").read_bytes()
+    assert "protocol, resize" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.size=3"))
+    assert (workdir / "eval" / "metrics.json").read_bytes() == written

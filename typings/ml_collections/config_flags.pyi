@@ -1,0 +1,9 @@
+from typing import Any
+
+from absl import flags
+
+def DEFINE_config_file(
+    name: str, default: str | None = ..., help_string: str = ..., **kwargs: Any
+) -> flags.FlagHolder[Any]: ...
+def DEFINE_config_dict(name: str, config: Any, help_string: str = ..., **kwargs: Any) -> flags.FlagHolder[Any]: ...
+def get_override_values(config_flag: Any) -> dict[str, Any]: ...
