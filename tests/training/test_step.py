@@ -113,6 +113,7 @@ def test_the_decoder_learns_at_its_multiple_of_the_rate():
             "optimizer.warmup": 0.0,
             "optimizer.weight_decay": 0.0,
             "optimizer.learning_rate": 0.5,
+            "optimizer.clip_norm": 0.0,
             "optimizer.decoder_multiplier": 10.0,
         }
     )
