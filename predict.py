@@ -21,8 +21,10 @@ from sazs_jax.visualization import indexed_png, overlay_with_legend, png
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run, as given to train.py", required=True)
 _LABELS = flags.DEFINE_list("labels", None, "Words to look for, separated by commas", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to", required=True)
-_TEXT = flags.DEFINE_string("text", None, "Anchor table (.npz) or CLIP text tower (folder) for words not trained with")
+_TEXT = flags.DEFINE_string("text", None, "Anchor table (.npz) or CLIP text tower (folder or hub id) for words not trained with")
 _BACKGROUND = flags.DEFINE_string("background", "others", "others, none, or a threshold on the cosine")
+
+_KINDS = (".mask.png", ".json", ".overlay.png")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,26 +34,26 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("no images; name at least one after the flags")
     if len(labels) > 255:
         raise UserError(f"{len(labels)} labels; an indexed PNG holds 255: ask in several runs")
+    outputs = [[Path(_OUT.value, name + kind) for kind in _KINDS] for name in _output_names(images)]
+    if overwritten := {path.resolve() for paths in outputs for path in paths} & {image.resolve() for image in images}:
+        raise UserError(f"{min(overwritten)} is an input and would be overwritten; choose another --out")
     segmenter = Segmenter.from_workdir(_WORKDIR.value, text=_TEXT.value)
     problems = []
-    for image, name in zip(images, _output_names(images), strict=True):
+    for image, paths in zip(images, outputs, strict=True):
         try:
             pixels = read_image(image)
         except UserError as error:
             problems.append(str(error))
             continue
         result = segmenter.segment(pixels, labels, background)
-        overlay = overlay_with_legend(pixels, result.label_map, labels)
-        outputs = {
-            Path(_OUT.value, f"{name}.mask.png"): indexed_png(result.label_map),
-            Path(_OUT.value, f"{name}.json"): json.dumps({"image": str(image), **result.summary()}, indent=2) + "\n",
-            Path(_OUT.value, f"{name}.overlay.png"): png(Image.fromarray(overlay)),
-        }
-        for path, content in outputs.items():
-            if path.resolve() in [image.resolve() for image in images]:
-                raise UserError(f"{path} is an input and would be overwritten; choose another --out")
+        contents = (
+            indexed_png(result.label_map),
+            json.dumps({"image": str(image), **result.summary()}, indent=2) + "\n",
+            png(Image.fromarray(overlay_with_legend(pixels, result.label_map, labels))),
+        )
+        for path, content in zip(paths, contents, strict=True):
             write_atomically(path, content)
-        print(path)
+        print(paths[-1])
     if problems:
         raise UserError("; ".join(problems))
 

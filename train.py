@@ -22,7 +22,7 @@ from sazs_jax.training.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, e.g. configs/pascal_fold1.py:lite")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and TensorBoard events go; a run there is resumed")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other hosts of this job before anything else")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other hosts of this job")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where no cluster tells it")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the job, where no cluster tells it")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process's number, where no cluster tells it")
@@ -44,15 +44,10 @@ def main(arguments: Sequence[str]) -> None:
     unseen = dataset.unseen(config.data.fold)
     seen = seen_classes(len(dataset.class_names), unseen)
 
-    batches = training_batches(
-        dataset.train,
-        dataset.train_indices(config.data.fold, config.loss.unseen_pixels),
-        training_lookup(len(dataset.class_names), unseen, config.loss.unseen_pixels),
-        config.data,
-        seed=config.train.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels)
+    lookup = training_lookup(len(dataset.class_names), unseen, config.loss.unseen_pixels)
+    hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    batches = training_batches(dataset.train, indices, lookup, config.data, seed=config.train.seed, **hosts)
 
     selection = dataset.selection_pairs(config.data.fold)
     evaluator = Evaluator(

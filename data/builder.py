@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from jaxtyping import Integer, UInt8
 
 from data.codecs import encode_png
 from sazs_jax.errors import UserError
+
+_ABANDONED = 24 * 3600  # seconds without a change after which a work folder is nobody's
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,9 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                 },
             )
         lists = self.fold_lists(image_ids, np.array(counts))
-        pairs = [set() for _ in image_ids]
-        for i, c in (pair for fold in lists.values() for pair in fold):
-            pairs[i].add(c)
         assert self.info.metadata is not None
         self.info.metadata.update(
             image_ids=image_ids,
-            pairs=[sorted(p) for p in pairs],
             present=[np.flatnonzero(c).tolist() for c in counts],
             pair_list={str(fold): pairs for fold, pairs in lists.items()},
         )
@@ -122,9 +121,15 @@ def prepare(make_builder: Callable[[Path], SegmentationBuilder], destination: Pa
 def work_folder(destination: Path) -> Iterator[Path]:
     """Temporary folder on the same disk as `destination`, removed with what is left in it.
 
+    Those that killed processes left there a day ago or longer are removed too.
+
     Raises:
         UserError: it cannot be made there.
     """
+    for left in destination.parent.glob(f".{destination.name}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent)

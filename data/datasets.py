@@ -55,12 +55,11 @@ class Split:
 
     source: Sequence[dict[str, Any]] | Records
     image_ids: tuple[str, ...]
-    pairs: tuple[tuple[int, ...], ...]  # 0-based classes that image i is listed with
     present: tuple[tuple[int, ...], ...]  # 0-based classes with at least one pixel in its mask
     pair_list: dict[int, list[tuple[int, int]]]  # fold -> (image index, 0-based class) in the order of its list
 
 
-EMPTY_SPLIT = Split((), (), (), (), {})
+EMPTY_SPLIT = Split((), (), (), {})
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ class SegmentationData:
         Raises:
             UserError: a training list is missing, or no image is left.
         """
-        indices = [i for i in self._seen_indices(fold) if not is_selection(self.train.image_ids[i])]
+        listed = sorted({i for i, _ in self._seen_pairs(fold)})
+        indices = [i for i in listed if not is_selection(self.train.image_ids[i])]
         if unseen_pixels == "drop":
             unseen = set(self.unseen(fold))
             indices = [i for i in indices if unseen.isdisjoint(self.train.present[i])]
@@ -91,12 +91,11 @@ class SegmentationData:
             raise UserError(f"no image to train on for fold {fold}: its training lists name none; give fuller lists")
         return indices
 
-    def selection_indices(self, fold: int) -> list[int]:
-        """Unique images as for training, of the selection tenth: they choose checkpoints and settings."""
-        return [i for i in self._seen_indices(fold) if is_selection(self.train.image_ids[i])]
-
     def selection_pairs(self, fold: int) -> list[tuple[int, int]]:
-        """(Image index in `train`, 0-based class) of the selection images and the seen classes."""
+        """(Image index in `train`, 0-based class) of the selection images and the seen classes.
+
+        They choose checkpoints and settings.
+        """
         return [(i, c) for i, c in self._seen_pairs(fold) if is_selection(self.train.image_ids[i])]
 
     def test_pairs(self, fold: int) -> list[tuple[int, int]]:
@@ -119,9 +118,6 @@ class SegmentationData:
             names = ", ".join(f"splits/trn/fold{f}.txt" for f in missing)
             raise UserError(f"training with fold {fold} unseen needs the lists of the other folds; add {names}")
         return [(i, c) for pairs in self.train.pair_list.values() for i, c in pairs if c in seen]
-
-    def _seen_indices(self, fold: int) -> list[int]:
-        return sorted({i for i, _ in self._seen_pairs(fold)})
 
 
 def load(config: ConfigDict, splits: Sequence[str] = ("train", "val")) -> SegmentationData:
@@ -149,7 +145,6 @@ def open_split(folder: Path, split: str) -> Split:
     return Split(
         source=Records(folder, split),
         image_ids=tuple(metadata["image_ids"]),
-        pairs=tuple(tuple(classes) for classes in metadata["pairs"]),
         present=tuple(tuple(classes) for classes in metadata["present"]),
         pair_list={int(fold): [(i, c) for i, c in pairs] for fold, pairs in metadata["pair_list"].items()},
     )

@@ -37,22 +37,17 @@ VOC_CLASSES = (
 )
 
 
-def unseen_classes(
-    num_classes: int, fold: int, num_folds: int = NUM_FOLDS, interleaved: bool = False
-) -> tuple[int, ...]:
-    """0-based classes that fold `fold` tests and training never sees.
-
-    Contiguous as in PASCAL-5i (fold f holds 5f..5f+4 of 20), or interleaved as in COCO-20i
-    (fold f holds f, f+4, ..., f+76 of 80).
+def unseen_classes(num_classes: int, fold: int) -> tuple[int, ...]:
+    """0-based classes that fold `fold` tests and training never sees: contiguous, 5f..5f+4 of PASCAL-5i's 20.
 
     Raises:
-        UserError: the fold is not one of 0..num_folds-1.
+        UserError: the fold is not one of 0..3.
     """
-    if isinstance(fold, bool) or fold not in range(num_folds):
-        raise UserError(f"data.fold is {fold}; expected one of 0..{num_folds - 1}")
+    if isinstance(fold, bool) or fold not in range(NUM_FOLDS):
+        raise UserError(f"data.fold is {fold}; expected one of 0..{NUM_FOLDS - 1}")
     fold = operator.index(fold)
-    size = num_classes // num_folds
-    return tuple(range(fold, num_classes, num_folds)) if interleaved else tuple(range(fold * size, (fold + 1) * size))
+    size = num_classes // NUM_FOLDS
+    return tuple(range(fold * size, (fold + 1) * size))
 
 
 def seen_classes(num_classes: int, unseen: tuple[int, ...]) -> tuple[int, ...]:

@@ -96,7 +96,10 @@ class Devkit:
                 subfolders.sort()
                 for name in sorted(files):
                     file = Path(parent, name)
-                    stat = file.stat()
+                    try:
+                        stat = file.stat()
+                    except OSError as error:
+                        raise UserError(f"{file} cannot be read ({error.strerror}); replace or remove it") from error
                     # The change time too: a file replaced by one of the same size and restored time counts.
                     digest.update(f"{file.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
                     digest.update(f"{stat.st_ctime_ns}\n".encode())

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import overload
 
 import jax
@@ -15,7 +14,7 @@ from PIL import Image, ImageOps
 from sazs_jax.errors import UserError
 from sazs_jax.inference import CANVAS_STEP, Network, make_batches, upsample, upsampled_argmax
 from sazs_jax.models.sazs import SAZS, cosine_logits
-from sazs_jax.text import AnchorTable, TextTower, check_compatible, find_name, text_source
+from sazs_jax.text import AnchorTable, TextTower, check_compatible, find_name, open_text, text_source
 from sazs_jax.training.checkpoints import restore_model
 
 OTHERS = "others"
@@ -117,7 +116,7 @@ class Segmenter:
 
         Args:
           workdir: as given to train.py.
-          text: an anchor table (.npz) or a directory of a CLIP text tower, for words that the run was not trained with;
+          text: an anchor table (.npz) or a CLIP text tower (directory or hub id), for words that the run was not trained with;
             by default the run's own.
           batch_size: most images a pass.
 
@@ -128,8 +127,7 @@ class Segmenter:
 
         def source() -> AnchorTable | TextTower:
             if text is not None:
-                is_folder = Path(text).is_dir()
-                opened = TextTower.load(str(text), config.text.templates) if is_folder else AnchorTable.load(text)
+                opened = open_text(text, config.text.templates)
             else:
                 try:
                     opened = text_source(config.text)

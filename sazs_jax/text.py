@@ -1,5 +1,6 @@
 """Words to anchors: the points of CLIP's text space that pixels are compared with (paper 3.1)."""
 
+import functools
 import hashlib
 import os
 import zipfile
@@ -154,17 +155,33 @@ class TextTower:
     @property
     def source(self) -> dict[str, Any]:
         """What a checkpoint keeps of where its anchors come from (JSON types); for `check_compatible`."""
-        return {"kind": "tower", "templates": self._templates, "dim": self.dim, "tower": self._name}
+        return {
+            "kind": "tower",
+            "templates": self._templates,
+            "dim": self.dim,
+            "tower": self._name,
+            "sha256": self._digest,
+        }
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self._state):
+            digest.update(np.ascontiguousarray(leaf, "<f4").tobytes())
+        return digest.hexdigest()
 
     def embed(self, names: Sequence[str]) -> Float32[np.ndarray, "K D"]:
-        """For each name the mean over the templates of its prompts' unit embeddings. Names are taken as they are.
+        """For each name the mean over the templates of its prompts' unit embeddings.
+
+        A prompt says VOC's odd names in everyday words ("dining table" for diningtable).
 
         Raises:
           UserError: a name is longer than the tower's context.
         """
         new = [name for name in dict.fromkeys(names) if name not in self._known]
         if new:
-            prompts = [template.replace("{}", name) for name in new for template in self._templates]
+            words = [_VOC_ALIASES.get(name, name) for name in new]
+            prompts = [template.replace("{}", word) for word in words for template in self._templates]
             embeddings = self._embed_prompts(prompts).reshape(len(new), len(self._templates), self.dim)
             self._known.update(zip(new, embeddings.mean(axis=1), strict=True))
         return np.stack([self._known[name] for name in names]) if names else np.zeros((0, self.dim), np.float32)
@@ -217,7 +234,8 @@ def open_text(source: str | os.PathLike, templates: Sequence[str]) -> AnchorTabl
 def check_compatible(stored: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to mix anchors that a network was trained with (`stored`) with anchors from `new` (both a `source`).
 
-    They go together when they are one and the same table, or when the prompt templates of both are known and agree.
+    They go together when they are the same table or tower; else when the prompt templates of both are known and agree
+    and they are not two different towers (of a table it is not known which tower made it).
 
     Raises:
       UserError: they do not go together.
@@ -228,6 +246,11 @@ def check_compatible(stored: dict[str, Any], new: dict[str, Any]) -> None:
         )
     is_same_table = stored["kind"] == new["kind"] == "table" and stored["sha256"] == new["sha256"]
     is_same_prompt = stored["templates"] is not None and stored["templates"] == new["templates"]
+    if stored["kind"] == new["kind"] == "tower" and stored["sha256"] != new["sha256"]:
+        raise UserError(
+            f"the network was trained with the text tower {stored['tower']} and {new['tower']} has other weights; "
+            "use the same tower"
+        )
     if not is_same_table and not is_same_prompt:
         raise UserError(
             f"the network was trained with {_describe(stored)} and this is {_describe(new)}; "

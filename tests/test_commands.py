@@ -52,6 +52,12 @@ def test_bad_input_is_one_line_and_status_2(workdir, tmp_path):
     unknown = command("predict.py", "--workdir", workdir, "--labels", "cat,unicorn,griffin", "--out", out, image)
     assert "'unicorn', 'griffin'" in complaint(unknown)
     assert not out.exists()
+    own = tmp_path / "photo.overlay.png"
+    own.write_bytes(image.read_bytes())
+    overwriting = command("predict.py", "--workdir", workdir, "--labels", "cat", "--out", tmp_path, image, own)
+    assert "photo.overlay.png is an input and would be overwritten" in complaint(overwriting)
+    assert own.read_bytes() == image.read_bytes()
+    assert not (tmp_path / "photo.mask.png").exists()
 
 
 def test_results_file_and_table(workdir):
@@ -74,4 +80,5 @@ def test_results_file_and_table(workdir):
 
     written = (workdir / "eval" / "metrics.json").read_bytes()
     assert "protocol, resize" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.size=3"))
+    assert "at least 1" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.batch_size=0"))
     assert (workdir / "eval" / "metrics.json").read_bytes() == written

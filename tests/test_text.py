@@ -142,6 +142,13 @@ def test_an_embedding_does_not_depend_on_its_company_and_words_are_encoded_once(
     assert fresh.embed([]).shape == (0, 32)
 
 
+def test_vocs_odd_names_are_encoded_as_everyday_words(directory):
+    tower = TextTower.load(directory, ("{}", "photo of {}"))
+    odd, everyday, run_together = tower.embed(["tvmonitor", "tv", "redcircle"])
+    np.testing.assert_array_equal(odd, everyday)
+    assert np.abs(run_together - tower.embed(["red circle"])[0]).max() > 0.01  # no other name is touched
+
+
 def test_a_text_longer_than_the_context_is_told(directory):
     with pytest.raises(UserError, match="has 102 tokens, the text tower takes 77"):
         TextTower.load(directory, ("{}",)).embed(["red " * 100])
@@ -187,6 +194,13 @@ def test_a_tower_and_a_table_mix_only_when_the_templates_agree(tmp_path, directo
                 check_compatible(stored.source, new.source)
     check_compatible(tower.source, equal.source)
     check_compatible(equal.source, tower.source)
+
+
+def test_towers_of_other_weights_do_not_go_together(tmp_path, directory):
+    write_random_tower(tmp_path / "other", ["red"], seed=1, dim=32)
+    trained, other = (TextTower.load(str(folder), ("{}",)) for folder in (directory, tmp_path / "other"))
+    with pytest.raises(UserError, match="other has other weights; use the same tower"):
+        check_compatible(trained.source, other.source)
 
 
 def test_embeddings_of_another_width_are_refused(path, directory):

@@ -55,6 +55,10 @@ class Devkit:
         savemat(file, {"GTcls": {"Segmentation": values.astype(np.uint8), "CategoriesPresent": np.unique(values)}})
 
 
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def bands(*classes: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
     """Label map (H, W) of `size` (W, H) with a 10-row band of each class, its first 2x2 pixels void."""
     values = np.zeros(size[::-1], np.uint8)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import LabelledImage
 from sazs_jax.evaluation.metrics import (
     VOID,
@@ -62,7 +63,14 @@ class Evaluator:
           min_pairs: fewest pairs of a class that counts in `miou_min_pairs`.
           boundary: also compute `boundary_f`.
           generalized: also score all classes at once.
+
+        Raises:
+          UserError: a batch without images, a negative side.
         """
+        if batch_size < 1 or resize < 0:
+            raise UserError(
+                f"eval.batch_size={batch_size} and eval.resize={resize}: expected at least 1, and 0 or a side in pixels"
+            )
         if len(anchors) != len(class_names) + 1:
             raise ValueError(f"{len(anchors)} anchors for 'others' and {len(class_names)} class names")
         self.class_names = tuple(class_names)

@@ -32,6 +32,9 @@ _STEP_NAMES = ocp.path.step.standard_name_format(step_format_fixed_length=8)
 # What may change when a run is taken up again: nothing that the losses depend on.
 _FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "eval.")
 
+# Stored as absolute where they are there, so that a run can be scored and used from any directory.
+_PATHS = (("data", "root"), ("data", "cache"), ("text", "anchors"), ("text", "tower"))
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredAnchors:
@@ -191,8 +194,12 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
       UserError: the directory belongs to a run with another config.
     """
     path = Path(workdir) / "config.json"
+    tree = json.loads(config.to_json())
+    for group, key in _PATHS:
+        if tree[group][key] and Path(tree[group][key]).expanduser().exists():
+            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
     if path.exists() and _checkpoint_steps(workdir):
-        stored, wanted = _flatten(load_config(workdir).to_dict()), _flatten(json.loads(config.to_json()))
+        stored, wanted = _flatten(load_config(workdir).to_dict()), _flatten(tree)
         different = [
             f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)"
             for key in sorted(stored.keys() | wanted.keys())
@@ -206,7 +213,7 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
         if stored == wanted:
             return
     if jax.process_index() == 0:
-        write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+        write_atomically(path, json.dumps(tree, indent=2) + "\n")
 
 
 def load_config(workdir: str | os.PathLike) -> ConfigDict:

@@ -125,7 +125,7 @@ def train(
             logged_at, logged_step, waited = now, step, 0.0
         if step % config.train.image_every == 0:
             overlays = _overlays(merge_model(graphdef, state), host_batch, seen_anchors)
-            tensorboard.image("train/image, truth, prediction", overlays, step)
+            tensorboard.image("train/overlays", overlays, step)
         scores = None
         if evaluate_selection is not None and evaluates:
             scores = {k: v for k, v in evaluate_selection(merge_model(graphdef, state)).items() if v is not None}
@@ -181,17 +181,22 @@ def _check_finite(loss: float, step: int) -> None:
 
 
 def _overlays(model: SAZS, batch: Mapping[str, np.ndarray], anchors: jax.Array) -> np.ndarray:
-    """A sheet with a row an image: the crop, the truth over it, the prediction over it."""
+    """A row an image: the crop, the truth over it, the prediction over it."""
     images, labels = batch["image"][:_OVERLAYS], batch["label"][:_OVERLAYS]
     logits = _logits(model, jax.numpy.asarray(images), anchors)
     logits = jax.image.resize(logits, (*labels.shape, logits.shape[-1]), "bilinear")
     predictions = np.asarray(jax.numpy.argmax(logits, axis=-1)).astype(np.uint8)
     predictions = np.where(labels == VOID, VOID, predictions)
-    rows = [
-        np.concatenate([image, visualization.overlay(image, label), visualization.overlay(image, prediction)], axis=1)
-        for image, label, prediction in zip(images, labels, predictions, strict=True)
-    ]
-    return np.concatenate(rows, axis=0)
+    return visualization.sheet(
+        [
+            [
+                ("image", image),
+                ("truth", visualization.overlay(image, label)),
+                ("prediction", visualization.overlay(image, prediction)),
+            ]
+            for image, label, prediction in zip(images, labels, predictions, strict=True)
+        ]
+    )
 
 
 @nnx.jit

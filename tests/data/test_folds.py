@@ -10,10 +10,6 @@ def test_pascal_folds_are_contiguous():
     assert sum((unseen_classes(20, fold) for fold in range(4)), ()) == tuple(range(20))
 
 
-def test_coco_folds_are_interleaved():
-    assert unseen_classes(80, 3, interleaved=True) == tuple(range(3, 80, 4))
-
-
 @pytest.mark.parametrize("fold", [7, 4, -1])
 def test_fold_out_of_range(fold):
     with pytest.raises(UserError, match=rf"data\.fold is {fold}; expected one of 0\.\.3"):

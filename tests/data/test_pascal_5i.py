@@ -18,15 +18,11 @@ from data import voc_archives
 from data.codecs import decode_image, decode_label
 from data.folds import is_selection, pairs_by_pixels
 from data.pascal_5i import Devkit
-from sazs_jax.errors import UserError
+from tests.tiny_devkit import files_in
 
 
 def labels_of(split):
     return {record["image_id"]: decode_label(record["label"]) for record in split.source}
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 # --- what a prepared set holds ---
@@ -42,7 +38,6 @@ def test_records_are_the_folders_files(make_devkit, data_config):
         assert record["image"] == devkit.jpeg(image_id).read_bytes()
         np.testing.assert_array_equal(decode_label(record["label"]), np.asarray(Image.open(devkit.mask(image_id))))
     assert val.present == ((7, 9), (9,), (11,))
-    assert val.pairs == ((7, 9), (9,), (11,))
     assert val.pair_list == {0: [], 1: [(0, 7), (1, 9), (0, 9)], 2: [(2, 11)], 3: []}
 
 
@@ -62,11 +57,10 @@ def test_three_sets(make_devkit, data_config, monkeypatch):
     # Each image once, though it is listed with two seen classes.
     assert names(prepared.train_indices(3, "ignore")) == ["a_bird", "a_cat", "a_cat_and_dog", "a_dog"]
     assert prepared.test_pairs(1) == [(0, 7), (1, 9), (0, 9)]
-    assert prepared.selection_indices(1) == prepared.selection_pairs(1) == []
+    assert prepared.selection_pairs(1) == []
 
     monkeypatch.setattr("data.datasets.is_selection", lambda image_id: image_id.startswith("a_cat"))
     assert names(prepared.train_indices(1, "ignore")) == ["a_bird", "a_dog"]
-    assert names(prepared.selection_indices(3)) == ["a_cat", "a_cat_and_dog"]
     assert [(ids[i], c) for i, c in prepared.selection_pairs(3)] == [
         ("a_cat", 7),
         ("a_cat_and_dog", 7),
@@ -163,8 +157,8 @@ def test_lent_photographs(sazs_data, data_config):
     prepared = data.load(data_config(sazs_data / "voc_animals"), splits=("val",))
     assert len(prepared.val.source) == len(prepared.val.image_ids) == 245
     assert [len(prepared.test_pairs(fold)) for fold in range(4)] == [1, 110, 159, 52]
-    in_mask = zip(prepared.val.pairs, prepared.val.present, strict=True)
-    assert all(set(pairs) <= set(present) for pairs, present in in_mask)
+    listed = [pair for pairs in prepared.val.pair_list.values() for pair in pairs]
+    assert all(c in prepared.val.present[i] for i, c in listed)
 
 
 # --- prepared data is never taken for another folder's ---
@@ -262,173 +256,7 @@ def test_labels_stay_class_values_when_opencv_is_installed(make_devkit, data_con
     np.testing.assert_array_equal(by_tfds["label"][..., 0], expected)
 
 
-# --- what a person can get wrong: one line each, and nothing half-prepared ---
-
-
-def no_mask(devkit):
-    devkit.mask("v_dog").unlink()
-
-
-def mask_of_another_size(devkit):
-    devkit.add_mask("v_dog", np.zeros((20, 24)))
-
-
-def truncated_jpeg(devkit):
-    devkit.jpeg("v_dog").write_bytes(devkit.jpeg("v_dog").read_bytes()[:-200])
-
-
-def not_a_jpeg(devkit):
-    devkit.jpeg("v_dog").write_bytes(b"a page that says 404")
-
-
-def truncated_mask(devkit):
-    devkit.mask("v_dog").write_bytes(devkit.mask("v_dog").read_bytes()[:-40])
-
-
-def mask_value(devkit):
-    values = np.zeros((40, 48))
-    values[5, 5] = 21
-    devkit.add_mask("v_dog", values)
-
-
-def colour_mask(devkit):
-    Image.new("RGB", (48, 40)).save(devkit.mask("v_dog"))
-
-
-def listed_but_absent(devkit):
-    devkit.jpeg("v_dog").unlink()
-
-
-def malformed_line(devkit):
-    devkit.write_list("val", 2, "v_dog__12", "v_dog 12")
-
-
-def class_of_another_fold(devkit):
-    devkit.write_list("val", 2, "v_dog__10")
-
-
-def list_is_no_text(devkit):
-    (devkit.root / "splits/val/fold2.txt").write_bytes(b"\xff\xfe\x80")
-
-
-def empty_split(devkit):
-    for fold in range(4):
-        devkit.write_list("val", fold)
-
-
-def no_val_lists(devkit):
-    for file in (devkit.root / "splits/val").iterdir():
-        file.unlink()
-
-
-def no_lists_at_all(devkit):
-    (devkit.root / "splits").rename(devkit.root / "lists")
-
-
-def no_masks_at_all(devkit):
-    devkit.mask("v_dog").parent.rename(devkit.root / "masks")
-
-
-def no_devkit(devkit):
-    (devkit.root / "JPEGImages").rename(devkit.root / "images")
-
-
-def no_folder(devkit):
-    devkit.root.rename(devkit.root.parent / "moved")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (no_mask, r"image v_dog has no mask: expected .*/SegmentationClassAug/v_dog\.png; add it"),
-        (mask_of_another_size, r"SegmentationClassAug/v_dog\.png is 24x20 but its image is 48x40; expected .*replace"),
-        (truncated_jpeg, r"JPEGImages/v_dog\.jpg is not a whole JPEG image \(.*truncated.*\); replace it"),
-        (not_a_jpeg, r"JPEGImages/v_dog\.jpg is not a whole JPEG image .*; replace it"),
-        (truncated_mask, r"SegmentationClassAug/v_dog\.png is not a mask of class values .*; replace it"),
-        (mask_value, r"v_dog\.png holds the value 21; expected 0 \(others\), 1\.\.20 \(classes\) or 255 \(void\)"),
-        (colour_mask, r"v_dog\.png is not a mask of class values \(a picture of mode RGB.*\); replace it"),
-        (listed_but_absent, r"v_dog is listed, but .*/JPEGImages/v_dog\.jpg is not there; add the image or remove it"),
-        (malformed_line, r"splits/val/fold2\.txt, line 2 is 'v_dog 12'; expected <image id>__<class>"),
-        (class_of_another_fold, r"fold2\.txt, line 1 is 'v_dog__10'; expected .* with a class from 11 to 15"),
-        (list_is_no_text, r"splits/val/fold2\.txt is not a readable text file"),
-        (empty_split, r"the val lists of .* name no image; add lines"),
-        (no_val_lists, r"no test lists in .*: expected splits/val/fold0\.txt"),
-        (no_lists_at_all, r"no test lists in .* without splits/ ImageSets/Segmentation/val\.txt"),
-        (no_masks_at_all, r"holds no masks: expected SegmentationClassAug, or SegmentationClass and SBD's"),
-        (no_devkit, r"is not a VOC devkit folder: no JPEGImages in it; give the folder"),
-        (no_folder, r"data\.root: no folder .*; give a VOC devkit folder"),
-    ],
-)
-def test_errors(make_devkit, data_config, tmp_path, spoil, message):
-    devkit = make_devkit()
-    spoil(devkit)
-    before = files_in(tmp_path)
-    for _ in range(2):  # the second time too: nothing half-prepared is taken for good
-        with pytest.raises(UserError, match=message) as error:
-            data.load(data_config(devkit.root), splits=("val",))
-        assert "\n" not in str(error.value)
-    assert files_in(tmp_path) == before
-
-
-def test_a_mended_folder_loads(make_devkit, data_config):
-    devkit = make_devkit()
-    whole = devkit.jpeg("v_dog").read_bytes()
-    truncated_jpeg(devkit)
-    with pytest.raises(UserError):
-        data.load(data_config(devkit.root))
-    devkit.jpeg("v_dog").write_bytes(whole)
-    val = data.load(data_config(devkit.root)).val
-    assert decode_image(val.source[2]["image"]).shape == (40, 48, 3)
-
-
-def test_folder_that_changes_while_it_is_read(make_devkit, data_config, monkeypatch):
-    devkit = make_devkit()
-    read_example = Devkit.read_example
-
-    def read_and_change(self, image_id):
-        devkit.jpeg("v_cow").touch()
-        return read_example(self, image_id)
-
-    monkeypatch.setattr(Devkit, "read_example", read_and_change)
-    with pytest.raises(UserError, match="changed while it was read; run again"):
-        data.load(data_config(devkit.root))
-    monkeypatch.undo()
-    assert len(data.load(data_config(devkit.root)).val.source) == 3
-
-
-def test_empty_selection_of_training_images(make_devkit, data_config):
-    devkit = make_devkit()
-    for fold in (0, 2):
-        devkit.write_list("trn", fold)
-    prepared = data.load(data_config(devkit.root))
-    with pytest.raises(UserError, match="no image to train on for fold 1"):
-        prepared.train_indices(1, "ignore")
-    with pytest.raises(UserError, match="nothing to score for fold 0"):
-        prepared.test_pairs(0)
-    with pytest.raises(UserError, match=r"data\.fold is 7"):
-        prepared.train_indices(7, "ignore")
-    with pytest.raises(UserError, match=r"data\.fold is 7"):
-        prepared.test_pairs(7)
-
-
-def test_cache_that_cannot_be_written(make_devkit, data_config, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot be written to .*/file/.*; give another folder as data\.cache"):
-        data.load(data_config(make_devkit().root, cache=str(tmp_path / "file")))
-
-
-def test_unknown_data_set(data_config):
-    with pytest.raises(UserError, match=r"data\.dataset is 'ade'; expected one of pascal_5i, shapes"):
-        data.load(data_config("", dataset="ade"))
-
-
 # --- the official archives ---
-
-
-def test_no_network(data_config, monkeypatch, tmp_path):
-    monkeypatch.setattr(voc_archives, "VOC_URL", "http://127.0.0.1:9/voc.tar")
-    with pytest.raises(UserError, match=r"data\.root is empty and http://127.0.0.1:9/voc\.tar could not be downloaded"):
-        data.load(data_config(""))
 
 
 def test_archives_become_one_devkit(make_devkit, data_config, monkeypatch, tmp_path):
@@ -454,4 +282,4 @@ def test_archives_become_one_devkit(make_devkit, data_config, monkeypatch, tmp_p
     prepared = data.load(data_config(""))
     assert prepared.val.image_ids == ("big",)
     assert prepared.train.image_ids == ("big_sbd",)
-    assert prepared.train.pairs == ((7,),)
+    assert prepared.train.pair_list == {0: [], 1: [(0, 7)], 2: [], 3: []}

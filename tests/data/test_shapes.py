@@ -35,7 +35,8 @@ def test_scenes(small):
         assert record["image_id"] == small.val.image_ids[i] == f"val_{i:05d}"
         sizes = np.bincount(label.ravel(), minlength=21)
         assert small.val.present[i] == tuple(np.flatnonzero(sizes[1:]))
-        assert small.val.pairs[i] == tuple(np.flatnonzero(sizes[1:] >= shapes.MIN_PIXELS))
+        listed = {c for pairs in small.val.pair_list.values() for image, c in pairs if image == i}
+        assert listed == set(np.flatnonzero(sizes[1:] >= shapes.MIN_PIXELS))
         covered.append(1 - sizes[0] / label.size)
     assert 0.08 < np.mean(covered) < 0.5
     assert max(map(len, small.val.present)) >= 3

@@ -86,6 +86,16 @@ def test_weights_of_another_shape_and_damage_are_the_users_errors(config, tmp_pa
         restore_model(tmp_path)
 
 
+def test_local_paths_are_stored_so_that_the_run_can_be_used_from_anywhere(config, tmp_path, monkeypatch):
+    (tmp_path / "words.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    config.text.anchors, config.text.tower = "words.npz", "openai/clip-vit-base-patch32"
+    claim_workdir("run", config)
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["text"]
+    assert stored["anchors"] == str(tmp_path / "words.npz")
+    assert stored["tower"] == "openai/clip-vit-base-patch32"  # of a hub, no folder here
+
+
 def test_a_claimed_directory_without_a_checkpoint_can_be_claimed_again(config, tmp_path):
     claim_workdir(tmp_path, config)
     config.loss.logit_scale = 2.0
