@@ -21,7 +21,7 @@ from sazs_jax.visualization import indexed_png, overlay_with_legend, png
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run, as given to train.py", required=True)
 _LABELS = flags.DEFINE_list("labels", None, "Words to look for, separated by commas", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to", required=True)
-_TEXT = flags.DEFINE_string("text", None, "Anchor table (.npz) or CLIP text tower (folder or hub id) for words not trained with")
+_TEXT = flags.DEFINE_string("text", None, "Anchor table (.npz) or CLIP text tower, for words not trained with")
 _BACKGROUND = flags.DEFINE_string("background", "others", "others, none, or a threshold on the cosine")
 
 _KINDS = (".mask.png", ".json", ".overlay.png")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import overload
 
 import jax
@@ -116,8 +117,8 @@ class Segmenter:
 
         Args:
           workdir: as given to train.py.
-          text: an anchor table (.npz) or a CLIP text tower (directory or hub id), for words that the run was not trained with;
-            by default the run's own.
+          text: an anchor table (.npz) or a CLIP text tower (directory or hub id), for words that the run was not
+            trained with; by default the run's own.
           batch_size: most images a pass.
 
         Raises:

@@ -19,6 +19,12 @@ from ml_collections import ConfigDict
 
 from tests.tiny_devkit import Devkit
 
+
+def pytest_collection_modifyitems(items):
+    """The longest tests first, so that the workers end together."""
+    items.sort(key=lambda item: item.path.name != "test_loop.py")
+
+
 install_import_hook(["sazs_jax", "data"], "beartype.beartype")
 
 

@@ -35,7 +35,6 @@ def numbered() -> Split:
             for i in range(NUM_IMAGES)
         ],
         image_ids=tuple(f"image_{i}" for i in range(NUM_IMAGES)),
-        pairs=tuple((i,) for i in range(NUM_IMAGES)),
         present=tuple((i,) for i in range(NUM_IMAGES)),
         pair_list={0: [(i, i) for i in range(NUM_IMAGES)]},
     )

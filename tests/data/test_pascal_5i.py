@@ -15,7 +15,7 @@ from PIL import Image
 
 import data
 from data import voc_archives
-from data.codecs import decode_image, decode_label
+from data.codecs import decode_label
 from data.folds import is_selection, pairs_by_pixels
 from data.pascal_5i import Devkit
 from tests.tiny_devkit import files_in

@@ -2,15 +2,14 @@
 
 import os
 import time
+
 import numpy as np
 import pytest
-from pathlib import Path
 from PIL import Image
-import tensorflow_datasets as tfds
+
 import data
 from data import voc_archives
-from data.codecs import decode_image, decode_label
-from data.folds import is_selection
+from data.codecs import decode_image
 from data.pascal_5i import Devkit
 from sazs_jax.errors import UserError
 from tests.tiny_devkit import files_in

@@ -102,6 +102,7 @@ def undisturbed(shared, tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.mark.xdist_group("undisturbed")
 def test_the_loss_falls_and_the_last_step_is_saved(undisturbed):
     (values,) = losses(undisturbed)
     assert sorted(values) == list(range(1, NUM_STEPS + 1))
@@ -109,6 +110,7 @@ def test_the_loss_falls_and_the_last_step_is_saved(undisturbed):
     assert saved_steps(undisturbed) == [NUM_STEPS]
 
 
+@pytest.mark.xdist_group("undisturbed")
 def test_a_run_killed_at_random_moments_reaches_the_same_losses(shared, undisturbed, tmp_path):
     (expected,) = losses(undisturbed)
     rng = random.Random(0)
@@ -157,6 +159,7 @@ def test_two_processes_train_as_one_and_save_one_checkpoint(shared, tmp_path):
     assert restore_model(two)[3] == 2  # one host alone reads the weights
 
 
+@pytest.mark.xdist_group("undisturbed")
 def test_a_workdir_of_another_config_is_refused_and_left_whole(shared, undisturbed):
     before = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*") if file.is_file()}
     process = start(shared, undisturbed, "--config.loss.logit_scale=3.0")
@@ -167,6 +170,7 @@ def test_a_workdir_of_another_config_is_refused_and_left_whole(shared, undisturb
     assert {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.xdist_group("undisturbed")
 def test_the_config_is_stored_as_it_was_given(undisturbed):
     stored = json.loads((undisturbed / "config.json").read_text())
     assert stored["train"]["save_every"] == SAVE_EVERY
