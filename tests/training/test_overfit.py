@@ -14,8 +14,8 @@ from sazs_jax.training.state import create_state, merge_model
 from sazs_jax.training.step import make_train_step, shard_batch
 from tests.random_weights import random_weights
 
-NUM_STEPS = 400
-SIDE = 128
+NUM_STEPS = 200
+SIDE = 96
 CLASSES = (12, 13, 17)  # dog, horse, sheep: seen in fold 1
 
 
