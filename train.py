@@ -1,24 +1,26 @@
-"""Train a zero-shot segmenter.
+"""Train a zero-shot segmenter, or the affine MLP that its shape loss needs.
 
 python train.py --config configs/pascal_fold1.py --workdir runs/fold1 [--config.data.root=VOC2012 ...]
 """
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 import data
-from data.folds import seen_classes, training_lookup
 from data.loading import labelled_images, training_batches
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation.episodes import count_pairs
-from sazs_jax.evaluation.evaluator import Evaluator
-from sazs_jax.models.sazs import SAZS
+from sazs_jax.evaluation.selection import selection_scores
 from sazs_jax.text import text_source
-from sazs_jax.training.checkpoints import StoredAnchors
+from sazs_jax.training.affine import AffineRegression
+from sazs_jax.training.checkpoints import StoredAnchors, restore_affine_mlp
 from sazs_jax.training.loop import train
+from sazs_jax.training.segmentation import Segmentation
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, e.g. configs/pascal_fold1.py:lite")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and TensorBoard events go; a run there is resumed")
@@ -30,49 +32,48 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Join the data, the text anchors, the evaluator of the selection images and the loop."""
+    """Join the data of the config, its task and the loop."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
     if _DISTRIBUTED.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     config = _CONFIG.value
-
+    prepare = {"segmentation": segmentation, "affine_mlp": affine_mlp}
+    if config.task not in prepare:
+        raise UserError(f"task={config.task!r} is unknown; choose one of {', '.join(prepare)}")
     dataset = data.load(config.data, splits=("train",))
+    indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels)
+    host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    parts = prepare[config.task](config, dataset)
+    train(config, str(_WORKDIR.value), batches=batches(config, dataset, indices, **host), **parts)
+
+
+def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
+    """The task with its text anchors and affine MLP, and the scores of the selection images."""
     names = ("others", *dataset.class_names)
     text = text_source(config.text)
     anchors = StoredAnchors(names, text.embed(names), text.source)
-    unseen = dataset.unseen(config.data.fold)
-    seen = seen_classes(len(dataset.class_names), unseen)
+    seen = dataset.seen(config.data.fold)
+    mlp = restore_affine_mlp(config.loss.affine_mlp, config) if config.loss.shape_weight else None
+    task = Segmentation(config, anchors.embeddings[[0, *(1 + c for c in seen)]], mlp)
+    episodes = count_pairs(dataset.selection_pairs(config.data.fold), "all_pairs")
+    images = partial(labelled_images, dataset.train, sorted(episodes), episodes)
+    evaluate = selection_scores(dataset.class_names, seen, anchors.embeddings, config, images)
+    return {"task": task, "anchors": anchors, "evaluate": evaluate if episodes else None}
 
-    indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels)
-    lookup = training_lookup(len(dataset.class_names), unseen, config.loss.unseen_pixels)
-    hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    batches = training_batches(dataset.train, indices, lookup, config.data, seed=config.train.seed, **hosts)
 
-    selection = dataset.selection_pairs(config.data.fold)
-    evaluator = Evaluator(
-        dataset.class_names,
-        seen,
-        anchors.embeddings,
-        resize=config.data.crop,  # one size, one compilation
-        batch_size=config.eval.batch_size,
-        boundary=False,
-        generalized=False,
-    )
+def affine_mlp(config: ConfigDict, dataset: data.SegmentationData) -> dict:
+    """The task, and its errors on tiles of the selection images."""
+    task = AffineRegression(config)
+    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold)})
+    held_out = list(itertools.islice(batches(config, dataset, selection), 8)) if selection else []
+    return {"task": task, "evaluate": partial(task.evaluate, batches=held_out) if selection else None}
 
-    def evaluate_selection(model: SAZS) -> dict[str, float | None]:
-        episodes = count_pairs(selection, "all_pairs")
-        scores = evaluator.run(model, labelled_images(dataset.train, sorted(episodes), episodes))["fusion"]["none"]
-        return {name: scores[name] for name in ("miou", "fbiou")}
 
-    train(
-        config,
-        str(_WORKDIR.value),
-        anchors=anchors,
-        seen=seen,
-        batches=batches,
-        evaluate_selection=evaluate_selection if selection else None,
-    )
+def batches(config: ConfigDict, dataset: data.SegmentationData, indices: Sequence[int], **host: int):
+    """Batches of some training images, remapped so that no unseen class is seen."""
+    lookup = dataset.training_lookup(config.data.fold, config.loss.unseen_pixels)
+    return training_batches(dataset.train, indices, lookup, config.data, seed=config.train.seed, **host)
 
 
 if __name__ == "__main__":

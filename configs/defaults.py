@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.task = "segmentation"  # segmentation; affine_mlp: the frozen network that L_shape needs
 
     config.model = ConfigDict()
     config.model.encoder = "vit_l16"  # vit_l16, vit_b16, vit_s16, vit_tiny, efficientnet_lite0
@@ -25,6 +26,12 @@ def get_config() -> ConfigDict:
     config.loss.num_absent = 2  # absent classes drawn for each image in the sampled label space
     config.loss.unseen_pixels = "ignore"  # ignore; others (as published); drop: leave out images that hold them
     config.loss.logit_scale = 1 / 0.07  # factor on the cosine: LSeg's; 1.0 is Eq. 1 as printed
+    config.loss.shape_weight = 0.0  # lambda1 of Eq. 3; 0: without L_shape (published scripts: 0.3)
+    config.loss.bce_weight = 0.0  # lambda2 of Eq. 3; 0: without L_bce (published scripts: 0.3)
+    config.loss.affine_mlp = ""  # work directory of a run of configs/affine_mlp.py; L_shape needs one
+    config.loss.patches = (3, 6)  # rows and columns of tiles that Eq. 2 runs over
+    config.loss.edge_width = 2  # width of a true edge in pixels, even; 2 is Sobel's own
+    config.loss.void_band = 5  # half of the widest void band, pixels, that the labels beside it are grown into
 
     config.data = ConfigDict()
     config.data.dataset = "pascal_5i"  # pascal_5i, shapes
@@ -38,6 +45,17 @@ def get_config() -> ConfigDict:
     config.data.flip = True  # random horizontal flip
     config.data.jitter = 0.2  # largest relative change of brightness, contrast and saturation
     config.data.num_workers = 0  # decoding processes; 0: threads of this process
+
+    config.affine = ConfigDict()  # random pairs of edge tiles that the affine MLP learns from; each up to its value
+    config.affine.rotation = 20.0  # degrees either way
+    config.affine.log_scale = 0.22  # natural logarithm of the scale, either way, of x and y apart
+    config.affine.shear = 0.1  # either way
+    config.affine.shift = 0.25  # either way, in half tiles, of x and y apart
+    config.affine.missing = 0.3  # share of a tile whose edges are left out
+    config.affine.spurious = 0.3  # share of a tile that shows edges of another place
+    config.affine.blur = 1.5  # standard deviation, in samples of a tile
+    config.affine.weakest = 0.3  # least factor on the edges' strength
+    config.affine.floor = 0.2  # grey of the ground
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # sgd (paper 4.2), adamw

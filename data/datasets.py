@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from data import pascal_5i, shapes
 from data.builder import cache_folder
-from data.folds import NUM_FOLDS, is_selection, seen_classes, unseen_classes
+from data.folds import NUM_FOLDS, is_selection, seen_classes, training_lookup, unseen_classes
 from sazs_jax.errors import UserError
 
 
@@ -74,6 +76,14 @@ class SegmentationData:
         """0-based classes that fold `fold` tests. Raises UserError when it is out of range."""
         return unseen_classes(len(self.class_names), fold)
 
+    def seen(self, fold: int) -> tuple[int, ...]:
+        """0-based classes that training with `fold` unseen learns, ascending."""
+        return seen_classes(len(self.class_names), self.unseen(fold))
+
+    def training_lookup(self, fold: int, unseen_pixels: str) -> UInt8[np.ndarray, "256"]:
+        """See `folds.training_lookup`."""
+        return training_lookup(len(self.class_names), self.unseen(fold), unseen_pixels)
+
     def train_indices(self, fold: int, unseen_pixels: str) -> list[int]:
         """Unique images of `train` listed with a class that `fold` trains on, less the selection tenth.
 
@@ -112,7 +122,7 @@ class SegmentationData:
         return list(self.val.pair_list[fold])
 
     def _seen_pairs(self, fold: int) -> list[tuple[int, int]]:
-        seen = set(seen_classes(len(self.class_names), self.unseen(fold)))
+        seen = set(self.seen(fold))
         missing = [f for f in range(NUM_FOLDS) if f != fold and f not in self.train.pair_list]
         if missing:
             names = ", ".join(f"splits/trn/fold{f}.txt" for f in missing)

@@ -131,12 +131,12 @@ class Network:
 
 @partial(jax.jit, static_argnums=0)
 def _embed(graphdef, state, images):
-    return nnx.merge(graphdef, state)(images, train=False)
+    return nnx.merge(graphdef, state)(images, train=False).embeddings
 
 
 @partial(jax.jit, static_argnums=0)
 def _cosine(graphdef, state, images, anchors):
-    return cosine_logits(nnx.merge(graphdef, state)(images, train=False), anchors)
+    return cosine_logits(nnx.merge(graphdef, state)(images, train=False).embeddings, anchors)
 
 
 def _resample(x: jax.Array, axis: int, size: jax.Array, length: int) -> jax.Array:

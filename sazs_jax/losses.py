@@ -1,5 +1,6 @@
-"""Training losses. Eq. 1 of the paper: pixel-wise vision-language alignment.
+"""Training losses: Eq. 1 (pixel-wise vision-language alignment), Eq. 2 (shape) and the boundary's cross-entropy.
 
+Each is a sum over some of the pixels or tiles: divided by a count over all devices, the sums make the loss.
 A label map here is remapped: 0 is `others`, 1..S are the seen classes in the order of the anchors, 255 is void.
 Void takes part in nothing. Unseen classes were remapped before (to void or to others), so no loss can see them.
 """
@@ -40,6 +41,35 @@ def align_loss_sum(
 def count_valid(labels: UInt8[Array, "..."]) -> Float[Array, ""]:
     """The number of pixels that are not void."""
     return jnp.sum(labels != VOID, dtype=jnp.float32)
+
+
+def shape_loss_sum(theta: Float[Array, "N 3 3"], counted: Bool[Array, "N"]) -> Float[Array, ""]:
+    """Eq. 2, summed over tiles: the Frobenius norm of theta less the identity.
+
+    Args:
+      theta: the affine transform between the true and the predicted edges of each tile.
+      counted: tiles that hold a true edge; T of Eq. 2 is their number.
+    """
+    squares = jnp.sum((theta - jnp.eye(3)) ** 2, axis=(1, 2))
+    return jnp.sum(jnp.where(counted, jnp.sqrt(squares + 1e-12), 0.0))  # the root's slope at 0 is not finite
+
+
+def boundary_loss_sums(
+    logits: Float[Array, "B h w"], edges: Bool[Array, "B H W"], known: Bool[Array, "B H W"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Binary cross-entropy of boundary logits, summed over the pixels on an edge and over the known ones on none.
+
+    The mean of the two means is the balanced L_bce of Eq. 3.
+
+    Args:
+      logits: resized bilinearly to the edges.
+      edges: of `edges.edge_targets`.
+      known: pixels that count.
+    """
+    logits = jax.image.resize(logits, edges.shape, "bilinear", antialias=False)
+    on = jnp.sum(jnp.where(edges, jax.nn.softplus(-logits), 0.0))
+    off = jnp.sum(jnp.where(known & ~edges, jax.nn.softplus(logits), 0.0))
+    return on, off
 
 
 def apply_label_space(

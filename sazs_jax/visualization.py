@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 VOID = 255
@@ -61,6 +61,11 @@ def overlay(image: UInt8[np.ndarray, "H W 3"], labels: Integer[np.ndarray, "H W"
     rim = edge & (labels == 0)  # a light line on the side of the background sets dark regions off
     result = np.where(rim[..., None], 255, result)
     return np.round(result).astype(np.uint8)
+
+
+def grey(values: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture of values in [0, 1], black to white."""
+    return np.repeat(np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def _differs_from_neighbour(labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Checks every array shape that a signature of sazs_jax declares while the tests run."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before JAX starts: eight devices for the tests of the mapped step, programs that compile fast rather than run fast.
@@ -9,7 +10,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
+        "" if "slow" in sys.argv else "--xla_backend_optimization_level=0",
     ]
 )
 

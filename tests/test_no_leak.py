@@ -1,7 +1,6 @@
 """No label of an unseen class reaches a loss: the network learns the same whatever those classes are on disk."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -12,6 +11,7 @@ from data import folds
 from data.loading import training_batches
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model
 from sazs_jax.training.optimizer import make_optimizer
+from sazs_jax.training.segmentation import Segmentation
 from sazs_jax.training.state import create_state
 from sazs_jax.training.step import make_loss_and_grad, map_over_devices, shard_batch
 from tests.random_weights import random_weights
@@ -42,10 +42,12 @@ def loss_and_grad():
     config = demo.get_config()
     config.model.embedding_dim = config.model.decoder_width = 8
     config.loss.label_space = "sampled"
-    model = random_weights(lambda: build_model(config.model, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
     graphdef, state = create_state(model, make_optimizer(config.optimizer, 10, freeze_encoder=False))
-    anchors = jnp.asarray(np.random.default_rng(1).normal(size=(16, 8)), jnp.float32)
-    function = map_over_devices(make_loss_and_grad(graphdef, anchors, config), devices=jax.devices()[:1])
+    task = Segmentation(config, np.random.default_rng(1).normal(size=(16, 8)))
+    function = map_over_devices(
+        make_loss_and_grad(graphdef, task, config.train), task.constants, devices=jax.devices()[:1]
+    )
     return lambda batch: jax.device_get(function(state, shard_batch(batch, 1)))
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from sazs_jax.models.sazs import SAZS
+from sazs_jax.models.sazs import SAZS, PixelOutput
 
 STRIDE = 4
 
@@ -23,7 +23,7 @@ class TinyNetwork(SAZS):
         b, h, w, _ = images.shape
         x = images.astype(jnp.float32) / 127.5 - 1
         x = x.reshape(b, h // STRIDE, STRIDE, w // STRIDE, STRIDE, 3).mean(axis=(2, 4))
-        return jnp.tanh(self.linear(x))
+        return PixelOutput(jnp.tanh(self.linear(x)), None)
 
     def numpy_cosine(self, pixels: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         """Cosine (h, w, K) of one image (H, W, 3), in double precision."""

@@ -65,7 +65,7 @@ def make_run(folder: Path) -> Path:
     workdir = folder / "run"
     claim_workdir(workdir, config)
     source = AnchorTable.load(table)
-    model = random_weights(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0)))
     _, state = create_state(model, make_optimizer(config.optimizer, 10, freeze_encoder=False))
     checkpoints = Checkpoints(workdir, StoredAnchors(names, source.embed(names), source.source))
     checkpoints.save(state, iter(grain.MapDataset.range(4).to_iter_dataset()), None, step=3)

@@ -1,6 +1,6 @@
 """The composed network: dense encoder, decoder, and the head into CLIP's text space (paper 3.2)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
+from sazs_jax.models.boundary import BoundaryHead
 from sazs_jax.models.dpt import DPTDecoder, Reassemble
 from sazs_jax.models.efficientnet import EfficientNetLite0
 from sazs_jax.models.vit import VIT_CONFIGS, ViT
@@ -26,10 +27,17 @@ ENCODERS = (*VIT_CONFIGS, "efficientnet_lite0")
 DEVICE_AXIS = "devices"
 
 
-class SAZS(nnx.Module):
-    """Image to pixel embeddings F_V of paper 3.2.
+class PixelOutput(NamedTuple):
+    """What the network says of an image, float32."""
 
-    Compute runs in `dtype`; parameters and the embeddings that come out are float32.
+    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised: stride 2 for a ViT-DPT, 4 for Lite
+    boundary_logits: Float[Array, "B h2 w2"] | None  # paper 3.3, at stride 4; None without a boundary head
+
+
+class SAZS(nnx.Module):
+    """Image to pixel embeddings and, with a boundary head, to the edges of objects.
+
+    Compute runs in `dtype`; parameters and what comes out are float32.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class SAZS(nnx.Module):
         dtype: jnp.dtype,
         remat: bool = False,
         freeze_encoder: bool = False,
+        boundary: bool = False,
         batchnorm_axis: str | None = None,
         rngs: nnx.Rngs,
     ):
@@ -53,10 +62,12 @@ class SAZS(nnx.Module):
             self.encoder = ViT(vit, dtype=dtype, remat=remat, rngs=rngs)
             self.reassemble = Reassemble(vit.dim, _REASSEMBLE_CHANNELS[encoder], dtype=dtype, rngs=rngs)
             channels = self.reassemble.channels
+            middle = (vit.dim, vit.patch_size)
         else:
             self.encoder = EfficientNetLite0(axis_name=batchnorm_axis, dtype=dtype, remat=remat, rngs=rngs)
             self.reassemble = None
             channels = self.encoder.channels
+            middle = (channels[1], 8)
         self.decoder = DPTDecoder(
             channels,
             decoder_width,
@@ -66,43 +77,50 @@ class SAZS(nnx.Module):
             rngs=rngs,
         )
         self.head = nnx.Conv(decoder_width, embedding_dim, (1, 1), dtype=dtype, rngs=rngs)
+        self.boundary_head = BoundaryHead(*middle, dtype=dtype, rngs=rngs) if boundary else None
 
     @property
     def size_multiple(self) -> int:
         """The image's sides must be multiples of this."""
         return self.encoder.size_multiple
 
-    def __call__(self, images: UInt8[Array, "B H W 3"], *, train: bool = False) -> Float[Array, "B h w D"]:
-        """Embed every pixel.
+    def __call__(self, images: UInt8[Array, "B H W 3"], *, train: bool = False) -> PixelOutput:
+        """Embed every pixel, and find the edges.
 
         Args:
           images: RGB; H and W multiples of `size_multiple`.
           train: BatchNorm takes the batch's statistics and updates its running ones.
-
-        Returns:
-          Embeddings at decoder resolution, not normalised: stride 2 for a ViT-DPT, 4 for EfficientNet-Lite0.
         """
         x = (images.astype(jnp.float32) - self.encoder.pixel_mean) / self.encoder.pixel_std
         features: Any = self.encoder(x.astype(self.dtype), train=train and not self.freeze_encoder)
         if self.freeze_encoder:
             features = jax.lax.stop_gradient(features)
+        boundary_logits = None
+        if self.boundary_head is not None:  # half depth of a ViT, stride 8 of a CNN
+            middle = features[1]
+            boundary_logits = self.boundary_head(middle if self.reassemble is None else middle.patches)
         if self.reassemble is not None:
             features = self.reassemble(features)
         x = self.decoder(features, train=train)
-        return self.head(x).astype(jnp.float32)
+        return PixelOutput(self.head(x).astype(jnp.float32), boundary_logits)
 
 
 def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | None = None) -> SAZS:
-    """The network that `config` (the `model` group) describes, with random weights."""
-    if config.dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"model.dtype={config.dtype!r} is unknown; choose float32, bfloat16 or float16")
+    """The network that a config describes, with random weights.
+
+    It has a boundary head where one of the losses that train it, `loss.shape_weight` and `loss.bce_weight`, is on.
+    """
+    settings = config.model
+    if settings.dtype not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"model.dtype={settings.dtype!r} is unknown; choose float32, bfloat16 or float16")
     return SAZS(
-        config.encoder,
-        embedding_dim=config.embedding_dim,
-        decoder_width=config.decoder_width,
-        dtype=jnp.dtype(config.dtype),
-        remat=config.remat,
-        freeze_encoder=config.freeze_encoder,
+        settings.encoder,
+        embedding_dim=settings.embedding_dim,
+        decoder_width=settings.decoder_width,
+        dtype=jnp.dtype(settings.dtype),
+        remat=settings.remat,
+        freeze_encoder=settings.freeze_encoder,
+        boundary=bool(config.loss.shape_weight or config.loss.bce_weight),
         batchnorm_axis=batchnorm_axis,
         rngs=rngs,
     )

@@ -1,7 +1,7 @@
 """What a work directory holds: the config and Orbax checkpoints with weights, optimizer, data position and anchors.
 
     W/config.json
-    W/checkpoints/STEP/{model,optimizer,batches,anchors,text}
+    W/checkpoints/STEP/{model,optimizer,batches[,anchors,text]}
 
 The latest checkpoint and the best on the selection images are kept.
 """
@@ -9,7 +9,7 @@ The latest checkpoint and the best on the selection images are kept.
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from sazs_jax.atomic import write_atomically
+from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
+from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import SAZS, build_model
 from sazs_jax.training.state import TrainState
 
-SELECTION_METRIC = "miou"
+_SCORE = "score"  # on data that is not trained on; the higher the better
 _STEP_NAMES = ocp.path.step.standard_name_format(step_format_fixed_length=8)
 
 # What may change when a run is taken up again: nothing that the losses depend on.
 _FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "eval.")
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
-_PATHS = (("data", "root"), ("data", "cache"), ("text", "anchors"), ("text", "tower"))
+_PATHS = (("data", "root"), ("data", "cache"), ("text", "anchors"), ("text", "tower"), ("loss", "affine_mlp"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ class StoredAnchors:
 class Checkpoints:
     """The checkpoints of a work directory, for a run that writes them."""
 
-    def __init__(self, workdir: str | os.PathLike, anchors: StoredAnchors):
+    def __init__(self, workdir: str | os.PathLike, anchors: StoredAnchors | None):
         self._anchors = anchors
         self._manager = ocp.CheckpointManager(
             Path(workdir).absolute() / "checkpoints",
@@ -63,13 +65,13 @@ class Checkpoints:
                     [
                         checkpoint_managers.LatestN(1),
                         checkpoint_managers.BestN(
-                            get_metric_fn=lambda metrics: metrics[SELECTION_METRIC],
+                            get_metric_fn=lambda metrics: metrics[_SCORE],
                             n=1,
                             keep_checkpoints_without_metrics=False,
                         ),
                     ]
                 ),
-                best_fn=lambda metrics: metrics[SELECTION_METRIC],  # without it no metrics are written
+                best_fn=lambda metrics: metrics[_SCORE],  # without it no metrics are written
                 step_name_format=_STEP_NAMES,
             ),
         )
@@ -78,7 +80,7 @@ class Checkpoints:
         """The last complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, batches: Iterator, metrics: Mapping[str, float] | None, *, step: int) -> None:
+    def save(self, state: TrainState, batches: Iterator, score: float | None, *, step: int) -> None:
         """Start to save in the background. The state's values are copied before this returns."""
         if step in self._manager.all_steps():
             return
@@ -87,17 +89,16 @@ class Checkpoints:
             weights, optimizer = jax.tree.map(
                 ocp.utils.fully_replicated_host_local_array_to_global_array, (weights, optimizer)
             )
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.PyTreeSave(weights),
-                optimizer=ocp.args.PyTreeSave(optimizer),
-                batches=grain.checkpoint.CheckpointSave(batches),
-                anchors=ocp.args.PyTreeSave({"embeddings": np.asarray(self._anchors.embeddings)}),
-                text=ocp.args.JsonSave({"names": list(self._anchors.names), "source": self._anchors.source}),
-            ),
-            metrics=None if metrics is None else dict(metrics),
-        )
+        items: dict[str, Any] = {
+            "model": ocp.args.PyTreeSave(weights),
+            "optimizer": ocp.args.PyTreeSave(optimizer),
+            "batches": grain.checkpoint.CheckpointSave(batches),
+        }
+        if self._anchors is not None:
+            items["anchors"] = ocp.args.PyTreeSave({"embeddings": np.asarray(self._anchors.embeddings)})
+            items["text"] = ocp.args.JsonSave({"names": list(self._anchors.names), "source": self._anchors.source})
+        metrics = None if score is None else {_SCORE: score}
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def restore(self, state: TrainState, batches: Iterator, *, step: int) -> TrainState:
         """The saved state; `batches` is set to where it was. `state` gives the structure.
@@ -145,46 +146,74 @@ def restore_model(workdir: str | os.PathLike) -> tuple[ConfigDict, SAZS, StoredA
     Raises:
       UserError: there is no checkpoint, or its weights are not those of the config beside it.
     """
-    workdir = Path(workdir).absolute()
-    folder = workdir / "checkpoints"
+    config = _config_of(workdir, "segmentation")
+    items = {"anchors": ocp.args.PyTreeRestore(), "text": ocp.args.JsonRestore()}
+    model, restored, step = _restore_best(workdir, lambda: build_model(config, rngs=nnx.Rngs(0)), items)
+    anchors = StoredAnchors(
+        tuple(restored.text["names"]), np.asarray(restored.anchors["embeddings"]), restored.text["source"]
+    )
+    return config, model, anchors, step
+
+
+def restore_affine_mlp(workdir: str | os.PathLike, config: ConfigDict) -> AffineMLP:
+    """The best checkpoint of a run of `configs/affine_mlp.py`, for a run of `config`.
+
+    Raises:
+      UserError: as `restore_model`; or it was trained on another fold, or on edges and tiles of another kind.
+    """
+    if not workdir:
+        raise UserError(
+            "loss.shape_weight is not 0 and needs loss.affine_mlp; train it by "
+            "python train.py --config configs/affine_mlp.py --workdir A, with the same data.fold, and give A"
+        )
+    trained = _flatten(_config_of(workdir, "affine_mlp").to_dict())
+    wanted = _flatten(json.loads(config.to_json()))
+    different = [
+        f"{key} ({trained[key]!r} there, {wanted[key]!r} here)"
+        for key in ("data.dataset", "data.fold", *(f"loss.{k}" for k in ("patches", "edge_width", "void_band")))
+        if trained[key] != wanted[key]
+    ]
+    if different:
+        raise UserError(f"the affine MLP of {workdir} was trained with another {', '.join(different)}; train one anew")
+    model, _, _ = _restore_best(workdir, lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)), {})
+    return model
+
+
+def _config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
+    """The config of a run that has a checkpoint, of this task."""
     if not _checkpoint_steps(workdir):
+        workdir = Path(workdir).absolute()
         raise UserError(f"{workdir} holds no checkpoint; train one: python train.py --config F --workdir {workdir}")
     config = load_config(workdir)
+    if config.task != task:
+        raise UserError(f"{workdir} is a run of task={config.task}; give a run of task={task}")
+    return config
+
+
+def _restore_best(workdir: str | os.PathLike, build: Callable[[], Any], items: dict[str, Any]) -> tuple[Any, Any, int]:
+    """The model that `build` makes with the weights of the best checkpoint, the other `items`, and the step."""
+    folder = Path(workdir).absolute() / "checkpoints"
     options = ocp.CheckpointManagerOptions(read_only=True, step_name_format=_STEP_NAMES)
-    handlers: Any = {
-        "model": ocp.PyTreeCheckpointHandler(),
-        "anchors": ocp.PyTreeCheckpointHandler(),
-        "text": ocp.JsonCheckpointHandler(),
-    }
+    handlers: Any = {"model": ocp.PyTreeCheckpointHandler()}
+    for name, args in items.items():
+        is_json = isinstance(args, ocp.args.JsonRestore)
+        handlers[name] = ocp.JsonCheckpointHandler() if is_json else ocp.PyTreeCheckpointHandler()
     with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
         scores = {step: _stored_score(folder, step) for step in manager.all_steps()}
         step = max(scores, key=lambda step: (scores[step], step))
         path = folder / _STEP_NAMES.build_name(step)
-        model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
-        graphdef, params, model_state = nnx.split(model, nnx.Param, ...)
+        graphdef, params, model_state = nnx.split(nnx.eval_shape(build), nnx.Param, ...)
         weights = {"params": params, "model_state": model_state}
         try:
-            stored = manager.item_metadata(step).model.tree
-            _check_weights(weights, stored, path)
-            restored = manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    model=_as_numpy(weights),
-                    anchors=ocp.args.PyTreeRestore(),
-                    text=ocp.args.JsonRestore(),
-                ),
-            )
+            _check_weights(weights, manager.item_metadata(step).model.tree, path)
+            restored = manager.restore(step, args=ocp.args.Composite(model=_as_numpy(weights), **items))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(
                 f"the checkpoint {path} is damaged ({type(error).__name__}); "
                 "remove that folder to go back to another, or train again"
             ) from error
     weights = jax.tree.map(jax.numpy.asarray, restored.model)
-    model = nnx.merge(graphdef, weights["params"], weights["model_state"])
-    anchors = StoredAnchors(
-        tuple(restored.text["names"]), np.asarray(restored.anchors["embeddings"]), restored.text["source"]
-    )
-    return config, model, anchors, step
+    return nnx.merge(graphdef, weights["params"], weights["model_state"]), restored, step
 
 
 def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
@@ -233,7 +262,7 @@ def _checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
 def _stored_score(folder: Path, step: int) -> float:
     """The checkpoint's score on the selection images; lower than any where it has none."""
     try:
-        return json.loads((folder / _STEP_NAMES.build_name(step) / "metrics" / "metrics").read_text())[SELECTION_METRIC]
+        return json.loads((folder / _STEP_NAMES.build_name(step) / "metrics" / "metrics").read_text())[_SCORE]
     except (OSError, ValueError, KeyError):
         return -1.0
 

@@ -1,40 +1,35 @@
-"""The training loop: from a config and its data to checkpoints in a work directory."""
+"""The training loop: from a task and its data to checkpoints in a work directory."""
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import grain
 import jax
 import numpy as np
 import tqdm
-from flax import nnx
 from ml_collections import ConfigDict
 
-from sazs_jax import visualization
 from sazs_jax.errors import UserError
-from sazs_jax.losses import VOID
-from sazs_jax.models.efficientnet import EfficientNetLite0
-from sazs_jax.models.sazs import DEVICE_AXIS, SAZS, build_model, cosine_logits
-from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
-from sazs_jax.training.checkpoints import SELECTION_METRIC, Checkpoints, StoredAnchors, claim_workdir
+from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors, claim_workdir
 from sazs_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from sazs_jax.training.state import create_state, merge_model
 from sazs_jax.training.step import make_train_step, replicate, shard_batch
+from sazs_jax.training.task import Task
 from sazs_jax.training.tensorboard import TensorBoard
 
 _PROFILED_STEPS = 5
-_OVERLAYS = 4
 
 
 def train(
     config: ConfigDict,
     workdir: str | os.PathLike,
+    task: Task,
     *,
-    anchors: StoredAnchors,
-    seen: Sequence[int],
     batches: grain.DatasetIterator,
-    evaluate_selection: Callable[[SAZS], Mapping[str, float | None]] | None,
+    evaluate: Callable[[Any], Mapping[str, float | None]] | None,
+    anchors: StoredAnchors | None = None,
 ) -> None:
     """Train to `config.train.num_steps`, from the last complete checkpoint of `workdir` if it has one.
 
@@ -42,36 +37,22 @@ def train(
     A checkpoint is written while the next step runs, so at most one save interval is lost.
 
     Args:
-      anchors: of `others` and of every class; written into each checkpoint.
-      seen: the 0-based classes to train on, in the order of the remapped labels 1..S.
-      batches: this host's part of each batch, {"image": uint8 (b, S, S, 3), "label": uint8 (b, S, S)}, remapped.
-      evaluate_selection: scores a model on the selection images; `miou` chooses the best checkpoint.
+      batches: this host's part of each batch, as the task takes them.
+      evaluate: scores a model on data that is not trained on; the first score, the higher the better, chooses the best
+        checkpoint. None where there is no such data.
+      anchors: written into each checkpoint.
 
     Raises:
       UserError: a setting that cannot work, a work directory that holds another run, a loss that is not finite.
     """
     _check_settings(config)
-    if anchors.embeddings.shape[1] != config.model.embedding_dim:
-        raise UserError(
-            f"the text anchors have {anchors.embeddings.shape[1]} dimensions; "
-            f"set model.embedding_dim to that (it is {config.model.embedding_dim})"
-        )
 
     # ---- model, optimizer, step ----
-    model = build_model(
-        config.model,
-        rngs=nnx.Rngs(jax.random.key(config.train.seed, impl="rbg")),  # compiles in less than half of the time
-        batchnorm_axis=DEVICE_AXIS if config.train.sync_batchnorm else None,
-    )
-    if config.data.crop % model.size_multiple:
-        raise UserError(f"data.crop={config.data.crop} must be a multiple of {model.size_multiple} for this encoder")
-    _load_pretrained(model, config.model)
+    model = task.build(jax.random.key(config.train.seed, impl="rbg"))  # compiles in less than half of the time
     optimizer = make_optimizer(config.optimizer, config.train.num_steps, freeze_encoder=config.model.freeze_encoder)
     learning_rate = learning_rate_schedule(config.optimizer, config.train.num_steps)
     graphdef, state = create_state(model, optimizer)
-    seen_rows = [0, *(1 + c for c in seen)]
-    seen_anchors = jax.numpy.asarray(anchors.embeddings[seen_rows], jax.numpy.float32)
-    train_step = make_train_step(graphdef, optimizer, seen_anchors, config)
+    train_step = make_train_step(graphdef, optimizer, task, config.train)
 
     # ---- checkpoints ----
     claim_workdir(workdir, config)
@@ -111,33 +92,33 @@ def train(
             saving = False
 
         last = step == config.train.num_steps
-        evaluates = evaluate_selection is not None and (last or step % config.train.eval_every == 0)
+        evaluates = evaluate is not None and (last or step % config.train.eval_every == 0)
         saves = last or evaluates or step % config.train.save_every == 0
         if saves or step % config.train.log_every == 0 or step == start + 1:
             values = {name: float(value) for name, value in metrics.items()}
-            _check_finite(values["loss/align"], step)
+            _check_finite(values["loss/total"], step)
             now = time.monotonic()
             values["learning_rate"] = float(jax.numpy.asarray(learning_rate(step - 1)))
             values["images_per_second"] = config.data.batch_size * (step - logged_step) / (now - logged_at)
             values["data_wait_share"] = waited / (now - logged_at)
             tensorboard.scalars(values, step)
-            steps.set_postfix_str(f"loss {values['loss/align']:.4f}", refresh=False)
+            steps.set_postfix_str(f"loss {values['loss/total']:.4f}", refresh=False)
             logged_at, logged_step, waited = now, step, 0.0
         if step % config.train.image_every == 0:
-            overlays = _overlays(merge_model(graphdef, state), host_batch, seen_anchors)
-            tensorboard.image("train/overlays", overlays, step)
-        scores = None
-        if evaluate_selection is not None and evaluates:
-            scores = {k: v for k, v in evaluate_selection(merge_model(graphdef, state)).items() if v is not None}
-            scores = scores if SELECTION_METRIC in scores else None
-        if scores is not None:
-            tensorboard.scalars({f"selection/{name}": value for name, value in scores.items()}, step)
+            for name, picture in task.pictures(merge_model(graphdef, state), host_batch).items():
+                tensorboard.image(name, picture, step)
+        score = None
+        if evaluate is not None and evaluates:
+            scores = evaluate(merge_model(graphdef, state))
+            score = next(iter(scores.values()))
+            known = {name: value for name, value in scores.items() if value is not None}
+            tensorboard.scalars({f"selection/{name}": value for name, value in known.items()}, step)
             if jax.process_index() == 0:
-                score = scores[SELECTION_METRIC]
-                steps.write(f"step {step}: loss {float(metrics['loss/align']):.4f}, selection miou {score:.4f}")
+                listed = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
+                steps.write(f"step {step}: loss {float(metrics['loss/total']):.4f}; selection {listed}")
         if saves:
             tensorboard.flush()
-            checkpoints.save(state, batches, scores, step=step)
+            checkpoints.save(state, batches, score, step=step)
             saving = True
         if profiling and (last or step == config.train.profile + _PROFILED_STEPS - 1):
             jax.block_until_ready(state)
@@ -161,44 +142,9 @@ def _check_settings(config: ConfigDict) -> None:
         )
 
 
-def _load_pretrained(model: SAZS, config: ConfigDict) -> None:
-    if not config.pretrained:
-        return
-    if not isinstance(model.encoder, EfficientNetLite0) or config.pretrained != "package":
-        raise UserError(
-            f"model.pretrained={config.pretrained!r} does not go with model.encoder={config.encoder!r}; "
-            "'package' goes with efficientnet_lite0, '' (random weights) with every encoder"
-        )
-    load_imagenet_weights(model.encoder)
-
-
 def _check_finite(loss: float, step: int) -> None:
     if not np.isfinite(loss):
         raise UserError(
             f"the loss is {loss} at step {step}; lower optimizer.learning_rate, or use model.dtype=float32, "
             "and start again from the last checkpoint"
         )
-
-
-def _overlays(model: SAZS, batch: Mapping[str, np.ndarray], anchors: jax.Array) -> np.ndarray:
-    """A row an image: the crop, the truth over it, the prediction over it."""
-    images, labels = batch["image"][:_OVERLAYS], batch["label"][:_OVERLAYS]
-    logits = _logits(model, jax.numpy.asarray(images), anchors)
-    logits = jax.image.resize(logits, (*labels.shape, logits.shape[-1]), "bilinear")
-    predictions = np.asarray(jax.numpy.argmax(logits, axis=-1)).astype(np.uint8)
-    predictions = np.where(labels == VOID, VOID, predictions)
-    return visualization.sheet(
-        [
-            [
-                ("image", image),
-                ("truth", visualization.overlay(image, label)),
-                ("prediction", visualization.overlay(image, prediction)),
-            ]
-            for image, label, prediction in zip(images, labels, predictions, strict=True)
-        ]
-    )
-
-
-@nnx.jit
-def _logits(model: SAZS, images: jax.Array, anchors: jax.Array) -> jax.Array:
-    return cosine_logits(model(images), anchors)

@@ -18,6 +18,7 @@ from data import voc_archives
 from data.codecs import decode_label
 from data.folds import is_selection, pairs_by_pixels
 from data.pascal_5i import Devkit
+from sazs_jax.errors import UserError
 from tests.tiny_devkit import files_in
 
 

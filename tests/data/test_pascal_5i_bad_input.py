@@ -179,7 +179,8 @@ def test_what_a_killed_preparation_left_is_removed_after_a_day(make_devkit, data
     old, new = cache / ".val-old", cache / ".val-new"
     for folder in (old, new):
         folder.mkdir(parents=True)
-    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (two_days_ago, two_days_ago))
     data.load(data_config(devkit.root), splits=("val",))
     assert {path.name for path in cache.iterdir()} == {".val-new", "val"}
 

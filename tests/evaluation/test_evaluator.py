@@ -100,7 +100,7 @@ def test_network_that_knows_the_truth_scores_one():
     label[:, 16:32], label[:, 32:] = 1, 3
     colours = np.array([[20, 20, 20], [250, 10, 10], [0, 0, 0], [10, 10, 250], [9, 9, 9], [8, 8, 8]], np.uint8)
     tiles = np.repeat(np.repeat(colours[:, None, None], 16, axis=1), 16, axis=2)
-    anchors = np.asarray(model(jnp.asarray(tiles)))[:, 0, 0]
+    anchors = np.asarray(model(jnp.asarray(tiles)).embeddings)[:, 0, 0]
     item = LabelledImage("x", colours[label], label, {0: 1, 2: 1})
     result = Evaluator(NAMES, CLASSES, anchors, batch_size=2, generalized=False).run(model, [item])
     assert "generalized" not in result

@@ -16,6 +16,7 @@ from sazs_jax.models.dpt import resize_aligned
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model, cosine_logits
 from sazs_jax.models.vit import VIT_CONFIGS, resize_positions
 from sazs_jax.training.optimizer import make_optimizer
+from sazs_jax.training.segmentation import Segmentation
 from sazs_jax.training.state import create_state
 from sazs_jax.training.step import make_train_step
 from tests.random_weights import random_weights
@@ -28,7 +29,7 @@ def traced_step(config, num_anchors: int = 16):
     graphs = []
 
     def make():
-        model = build_model(config.model, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS)
+        model = build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS)
         optimizer = make_optimizer(config.optimizer, config.train.num_steps, freeze_encoder=config.model.freeze_encoder)
         graphdef, state = create_state(model, optimizer)
         graphs.append((graphdef, optimizer))
@@ -36,8 +37,8 @@ def traced_step(config, num_anchors: int = 16):
 
     state = jax.eval_shape(make)
     graphdef, optimizer = graphs[0]
-    anchors = jnp.zeros((num_anchors, config.model.embedding_dim))
-    step = make_train_step(graphdef, optimizer, anchors, config, devices=jax.devices()[:1])
+    anchors = np.zeros((num_anchors, config.model.embedding_dim), np.float32)
+    step = make_train_step(graphdef, optimizer, Segmentation(config, anchors), config.train, devices=jax.devices()[:1])
     shape = (1, config.data.batch_size, config.data.crop, config.data.crop)
     batch = {
         "image": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
@@ -87,18 +88,19 @@ def test_one_real_step_of_each_encoder(variant, stride, monkeypatch):
     encoder = config.model.encoder
     if encoder in VIT_CONFIGS:
         monkeypatch.setitem(VIT_CONFIGS, encoder, dataclasses.replace(VIT_CONFIGS[encoder], taps=(0, 1, 2, 3)))
-    model = random_weights(lambda: build_model(config.model, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
-    assert jax.eval_shape(model, jnp.zeros((1, 64, 96, 3), jnp.uint8)).shape == (1, 64 // stride, 96 // stride, 512)
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
+    output = jax.eval_shape(model, jnp.zeros((1, 64, 96, 3), jnp.uint8))
+    assert output.embeddings.shape == (1, 64 // stride, 96 // stride, 512)
     optimizer = make_optimizer(config.optimizer, 2, freeze_encoder=False)
     graphdef, state = create_state(model, optimizer)
     before = jax.tree.map(np.array, state.params)
     rng = np.random.default_rng(0)
-    anchors = jnp.asarray(rng.normal(size=(4, 512)), jnp.float32)
+    anchors = rng.normal(size=(4, 512)).astype(np.float32)
     batch = {
         "image": rng.integers(0, 256, (1, 2, 64, 64, 3), dtype=np.uint8),
         "label": rng.integers(0, 4, (1, 2, 64, 64), dtype=np.uint8),
     }
-    step = make_train_step(graphdef, optimizer, anchors, config, devices=jax.devices()[:1])
+    step = make_train_step(graphdef, optimizer, Segmentation(config, anchors), config.train, devices=jax.devices()[:1])
     state, metrics = step(state, batch)
     assert np.isfinite(metrics["loss/align"])
     moved = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != b)), state.params, before)
@@ -107,12 +109,12 @@ def test_one_real_step_of_each_encoder(variant, stride, monkeypatch):
 
 
 def test_any_multiple_of_the_patch_will_do():
-    config = demo.get_config().model
+    config = demo.get_config()
     model = nnx.eval_shape(lambda: build_model(config, rngs=nnx.Rngs(0)))
     for height, width in ((64, 64), (40, 88), (72, 56)):  # odd grids among them
         images = jnp.zeros((1, height, width, 3), jnp.uint8)
-        shape = nnx.eval_shape(lambda model, images: model(images), model, images).shape
-        assert shape == (1, height // 2, width // 2, config.embedding_dim)
+        shape = nnx.eval_shape(lambda model, images: model(images), model, images).embeddings.shape
+        assert shape == (1, height // 2, width // 2, config.model.embedding_dim)
 
 
 def test_position_embeddings_are_resized_as_pillow_would():
@@ -147,7 +149,7 @@ def test_cosine_logits_are_scaled_cosines():
 
 
 def test_an_unknown_encoder_is_the_users_error():
-    config = demo.get_config().model
-    config.encoder = "resnet"
+    config = demo.get_config()
+    config.model.encoder = "resnet"
     with pytest.raises(UserError, match=", ".join(sazs.ENCODERS)):
         build_model(config, rngs=nnx.Rngs(0))

@@ -27,7 +27,7 @@ def config():
 
 
 def new_state(config, seed=0):
-    model = random_weights(lambda: build_model(config.model, rngs=nnx.Rngs(0)), seed)
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0)), seed)
     return create_state(model, make_optimizer(config.optimizer, 10, freeze_encoder=False))[1]
 
 
@@ -40,8 +40,7 @@ def test_the_best_on_selection_is_used_and_outlives_a_restart(config, tmp_path):
     for steps in (((1, 0.5), (2, 0.9), (3, 0.1)), ((4, 0.3), (5, None))):  # the run is taken up again after step 3
         checkpoints = Checkpoints(tmp_path, ANCHORS)
         for step, miou in steps:
-            metrics = None if miou is None else {"miou": miou}
-            checkpoints.save(new_state(config, seed=step), batches(), metrics, step=step)
+            checkpoints.save(new_state(config, seed=step), batches(), miou, step=step)
             checkpoints.wait()
         checkpoints.close()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())

@@ -12,6 +12,7 @@ from configs import demo
 from sazs_jax.errors import UserError
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model
 from sazs_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from sazs_jax.training.segmentation import Segmentation
 from sazs_jax.training.state import create_state
 from sazs_jax.training.step import make_loss_and_grad, make_train_step, map_over_devices, shard_batch
 from tests.random_weights import random_weights
@@ -28,7 +29,7 @@ def tiny_config(**changes):
 
 
 def make_state(config):
-    model = random_weights(lambda: build_model(config.model, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
     optimizer = make_optimizer(config.optimizer, 100, freeze_encoder=config.model.freeze_encoder)
     return *create_state(model, optimizer), optimizer
 
@@ -42,7 +43,12 @@ def make_batch(size: int, side: int = 32):
     return {"image": rng.integers(0, 256, (size, side, side, 3), dtype=np.uint8), "label": labels}
 
 
-ANCHORS = jnp.asarray(np.random.default_rng(1).normal(size=(NUM_ANCHORS, 16)), jnp.float32)
+ANCHORS = np.random.default_rng(1).normal(size=(NUM_ANCHORS, 16)).astype(np.float32)
+
+
+def mapped_loss_and_grad(graphdef, config, devices=None):
+    task = Segmentation(config, ANCHORS)
+    return map_over_devices(make_loss_and_grad(graphdef, task, config.train), task.constants, devices=devices)
 
 
 def largest_difference(a, b) -> float:
@@ -57,11 +63,11 @@ def test_eight_devices_give_the_loss_and_gradients_of_one():
     config = tiny_config(**{"loss.label_space": "sampled"})
     graphdef, state, _ = make_state(config)
     batch = make_batch(8)
-    loss_and_grad = make_loss_and_grad(graphdef, ANCHORS, config)
-    one = map_over_devices(loss_and_grad, devices=jax.devices()[:1])(state, shard_batch(batch, 1))
-    eight = map_over_devices(loss_and_grad)(state, shard_batch(batch))
-    assert float(one[0]) > 0.1
-    np.testing.assert_allclose(eight[0], one[0], rtol=1e-5)
+    one = mapped_loss_and_grad(graphdef, config, jax.devices()[:1])(state, shard_batch(batch, 1))
+    eight = mapped_loss_and_grad(graphdef, config)(state, shard_batch(batch))
+    assert float(one[0]["align"]) > 0.1
+    for name, loss in one[0].items():
+        np.testing.assert_allclose(eight[0][name], loss, rtol=1e-5, err_msg=name)
     assert largest_difference(eight[1], one[1]) < 1e-5  # gradients
     assert largest_difference(eight[2], one[2]) < 1e-5  # BatchNorm statistics
 
@@ -72,7 +78,9 @@ def test_an_sgd_step_on_eight_devices_is_that_on_one():
     results = []
     for devices in (1, 8):
         graphdef, state, optimizer = make_state(config)
-        step = make_train_step(graphdef, optimizer, ANCHORS, config, devices=jax.devices()[:devices])
+        step = make_train_step(
+            graphdef, optimizer, Segmentation(config, ANCHORS), config.train, devices=jax.devices()[:devices]
+        )
         results.append(step(state, shard_batch(batch, devices)))
     (one, one_metrics), (eight, eight_metrics) = results
     assert largest_difference(eight.params, one.params) < 1e-5
@@ -88,9 +96,9 @@ def test_microbatches_give_the_gradients_of_the_whole_batch():
     results = []
     for config in (whole, split):
         graphdef, state, _ = make_state(config)
-        function = map_over_devices(make_loss_and_grad(graphdef, ANCHORS, config), devices=jax.devices()[:1])
+        function = mapped_loss_and_grad(graphdef, config, devices=jax.devices()[:1])
         results.append(function(state, shard_batch(batch, 1)))
-    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-5)
+    np.testing.assert_allclose(results[1][0]["total"], results[0][0]["total"], rtol=1e-5)
     assert largest_difference(results[1][1], results[0][1]) < 1e-5
 
 
@@ -98,7 +106,7 @@ def test_a_frozen_encoder_does_not_move_and_the_decoder_does():
     config = tiny_config(**{"model.freeze_encoder": True})
     graphdef, state, optimizer = make_state(config)
     before = jax.tree.map(np.array, state.params)
-    step = make_train_step(graphdef, optimizer, ANCHORS, config)
+    step = make_train_step(graphdef, optimizer, Segmentation(config, ANCHORS), config.train)
     for _ in range(2):  # the schedule starts near 0
         state, _ = step(state, shard_batch(make_batch(8)))
     assert largest_difference(state.params["encoder"], before["encoder"]) == 0
@@ -154,6 +162,5 @@ def test_unknown_optimizer_settings_are_the_users_error(key, value):
 
 def test_unknown_label_space_is_the_users_error():
     config = tiny_config(**{"loss.label_space": "pairs"})
-    graphdef, _, _ = make_state(config)
     with pytest.raises(UserError, match="sampled"):
-        make_loss_and_grad(graphdef, ANCHORS, config)
+        Segmentation(config, ANCHORS)

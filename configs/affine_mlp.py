@@ -1,0 +1,28 @@
+"""The affine MLP of paper 3.3, trained in advance on edge masks alone; L_shape needs it.
+
+python train.py --config configs/affine_mlp.py --workdir runs/affine --config.data.root=VOC2012 --config.data.fold=1
+
+It sees the training images of one fold, with the unseen classes' pixels void, so that no shape of theirs comes in.
+"""
+
+from configs import defaults
+
+
+def get_config():
+    config = defaults.get_config()
+    config.task = "affine_mlp"
+    config.data.crop = 320
+    config.data.batch_size = 32
+    config.data.scale = (0.6, 1.6)
+    config.data.jitter = 0.0
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.decoder_multiplier = 1.0
+    config.optimizer.weight_decay = 1e-2
+    config.optimizer.schedule = "one_cycle"
+    config.optimizer.warmup = 0.1
+    config.optimizer.clip_norm = 1.0
+    config.train.num_steps = 3000
+    config.train.eval_every = 500
+    config.train.save_every = 500
+    return config

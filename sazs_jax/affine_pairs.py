@@ -1,0 +1,132 @@
+"""Random affine pairs of edge tiles, made on the device: what the affine MLP of paper 3.3 learns from.
+
+A pair is a tile of true edges and the same place of the map as a network might predict it: moved by a random affine
+theta (see `models.affine_mlp` for its direction), blurred, weaker, with edges missing and edges that are not there.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+from ml_collections import ConfigDict
+
+from sazs_jax.edges import TILE, edge_tiles
+
+MIN_EDGE = 16.0  # summed edge of a tile that motion can be told from, in raster samples
+MIN_ANISOTROPY = 0.1  # least ratio of its structure tensor's eigenvalues: along a straight line motion cannot be seen
+
+
+class AffinePairs(NamedTuple):
+    """Tiles in [0, 1] and the theta between them; `usable` says of which it can be learnt."""
+
+    true: Float[Array, "N R R"]
+    predicted: Float[Array, "N R R"]
+    theta: Float[Array, "N 3 3"]
+    usable: Bool[Array, "N"]
+
+
+def affine_pairs(
+    edges: Float[Array, "B H W"], keys: Key[Array, "B"], patches: tuple[int, int], config: ConfigDict
+) -> AffinePairs:
+    """A pair for every tile of the edge maps.
+
+    Args:
+      edges: edge maps in [0, 1].
+      keys: one an image.
+      patches: rows and columns of tiles.
+      config: the `affine` group: ranges of the transforms and of the disturbances.
+    """
+    true = edge_tiles(edges, patches)  # (B, T, R, R)
+    batch, count = true.shape[:2]
+    keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)  # (B, T)
+    theta = jax.vmap(jax.vmap(lambda key: random_theta(jax.random.fold_in(key, 0), config)))(keys)
+    moved = move_tiles(true, theta, patches)
+    other = jnp.roll(jnp.roll(moved, 1, axis=0), 5, axis=1)  # edges of another place, for those that are not there
+    predicted = jax.vmap(jax.vmap(lambda key, a, b: disturb(jax.random.fold_in(key, 1), a, b, config)))(
+        keys, moved, other
+    )
+    pairs = AffinePairs(true, predicted, theta, shows_motion(true))
+    return jax.tree.map(lambda x: x.reshape(batch * count, *x.shape[2:]), pairs)
+
+
+def random_theta(key: Key[Array, ""], config: ConfigDict) -> Float[Array, "3 3"]:
+    """Rotation x shear x scale and a shift, each uniform within +- its range."""
+    turn, shear, log_x, log_y, x, y = jax.random.uniform(key, (6,), minval=-1.0)
+    return make_theta(
+        rotation=turn * config.rotation,
+        shear=shear * config.shear,
+        log_scale=(log_x * config.log_scale, log_y * config.log_scale),
+        shift=(x * config.shift, y * config.shift),
+    )
+
+
+def make_theta(*, rotation=0.0, shear=0.0, log_scale=(0.0, 0.0), shift=(0.0, 0.0)) -> Float[Array, "3 3"]:
+    """The 3x3 matrix of a rotation (degrees) x shear x scale (natural logarithms) and a shift (half tiles)."""
+    angle = jnp.deg2rad(rotation)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    linear = jnp.array([[cos, -sin], [sin, cos]]) @ jnp.array([[1.0, shear], [0.0, 1.0]])
+    linear = linear * jnp.exp(jnp.array(log_scale))
+    top = jnp.concatenate([linear, jnp.array(shift)[:, None]], axis=1)
+    return jnp.concatenate([top, jnp.array([[0.0, 0.0, 1.0]])])
+
+
+def move_tiles(
+    tiles: Float[Array, "B T R R"], theta: Float[Array, "B T 3 3"], patches: tuple[int, int]
+) -> Float[Array, "B T R R"]:
+    """Each tile moved by its theta, bilinear; what comes in from outside a tile is what the map shows there."""
+    batch, count, size, _ = tiles.shape
+    rows, columns = patches
+    whole = tiles.reshape(batch, rows, columns, size, size).swapaxes(2, 3).reshape(batch, rows * size, columns * size)
+    line = (jnp.arange(size) + 0.5) * 2 / size - 1  # centres of the samples in [-1, 1]
+    y, x = jnp.meshgrid(line, line, indexing="ij")
+    positions = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)  # (R, R, 3)
+
+    def move(image, theta, index):
+        row, column = jnp.divmod(index, columns)
+        at_x, at_y, _ = jnp.moveaxis(jnp.einsum("ij,yxj->yxi", theta, positions), -1, 0)
+        at_y = row * size + (at_y + 1) * size / 2 - 0.5
+        at_x = column * size + (at_x + 1) * size / 2 - 0.5
+        return jax.scipy.ndimage.map_coordinates(image, [at_y, at_x], order=1)
+
+    of_image = jax.vmap(move, in_axes=(None, 0, 0))
+    return jax.vmap(of_image, in_axes=(0, 0, None))(whole, theta, jnp.arange(count))
+
+
+def disturb(
+    key: Key[Array, ""], tile: Float[Array, "R R"], other: Float[Array, "R R"], config: ConfigDict
+) -> Float[Array, "R R"]:
+    """A tile as a network might predict it: parts missing, parts of `other` added, blurred, weaker, on grey."""
+    missing, added, strength, blur, weaker, ground = jax.random.split(key, 6)
+    tile = tile * (_blotches(missing) >= jax.random.uniform(strength, maxval=config.missing))
+    spurious = other * (_blotches(added) < jax.random.uniform(added, maxval=config.spurious))
+    tile = jnp.maximum(tile, spurious * jax.random.uniform(strength))
+    tile = _blur(tile, jax.random.uniform(blur, maxval=config.blur))
+    floor = jax.random.uniform(ground, maxval=config.floor)
+    return floor + (1 - floor) * tile * jax.random.uniform(weaker, minval=config.weakest)
+
+
+def shows_motion(tiles: Float[Array, "B T R R"]) -> Bool[Array, "B T"]:
+    """Whether a tile holds enough edge, running in more than one direction, to see any motion of it."""
+    dy, dx = jnp.gradient(tiles, axis=(-2, -1))
+    xx, yy, xy = (jnp.sum(p, axis=(-2, -1)) for p in (dx * dx, dy * dy, dx * dy))
+    mean, spread = (xx + yy) / 2, jnp.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    enough = jnp.sum(tiles, axis=(-2, -1)) >= MIN_EDGE
+    return enough & (mean - spread >= MIN_ANISOTROPY * (mean + spread))
+
+
+def _blotches(key: Key[Array, ""]) -> Float[Array, "R R"]:
+    """A smooth random field over a tile, in [0, 1]."""
+    return jax.image.resize(jax.random.uniform(key, (5, 5)), (TILE, TILE), "linear")
+
+
+def _blur(tile: Float[Array, "R R"], sigma: Float[Array, ""]) -> Float[Array, "R R"]:
+    """Gaussian, `sigma` in raster samples up to 2; beyond the frame the tile repeats its edge."""
+    offsets = jnp.arange(-4, 5)
+    kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in (0, 1):
+        padded = jnp.pad(tile, [(4, 4) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+        parts = [w * jax.lax.slice_in_dim(padded, i, i + TILE, axis=axis) for i, w in enumerate(kernel)]
+        tile = jnp.sum(jnp.stack(parts), axis=0)
+    return tile

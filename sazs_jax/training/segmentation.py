@@ -1,0 +1,180 @@
+"""The main task: pixel embeddings that match text anchors (Eq. 1), and boundaries (Eq. 2 and 3)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key
+from ml_collections import ConfigDict
+
+from sazs_jax import visualization
+from sazs_jax.edges import edge_targets, edge_tiles
+from sazs_jax.errors import UserError
+from sazs_jax.losses import (
+    LABEL_SPACES,
+    VOID,
+    align_loss_sum,
+    apply_label_space,
+    boundary_loss_sums,
+    count_valid,
+    shape_loss_sum,
+)
+from sazs_jax.models.affine_mlp import AffineMLP
+from sazs_jax.models.efficientnet import EfficientNetLite0
+from sazs_jax.models.sazs import DEVICE_AXIS, SAZS, build_model, cosine_logits
+from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
+from sazs_jax.training.task import Batch, psum
+
+_PICTURES = 4
+
+
+class Segmentation:
+    """The `Task` of a SAZS network. Batches are {"image": uint8 (B, S, S, 3), "label": uint8 (B, S, S)}, remapped."""
+
+    def __init__(self, config: ConfigDict, anchors: Float[np.ndarray, "K D"], affine_mlp: AffineMLP | None = None):
+        """Settle what is trained.
+
+        Args:
+          config: the whole config.
+          anchors: `others`, then the seen classes, in the order of the remapped labels.
+          affine_mlp: trained; needed where `loss.shape_weight` is not 0.
+
+        Raises:
+          UserError: settings that do not go together.
+        """
+        _check(config, anchors)
+        self.config = config
+        self.weights = {"align": 1.0}
+        self.constants: dict[str, Any] = {"anchors": jnp.asarray(anchors, jnp.float32)}
+        if config.loss.shape_weight:
+            if affine_mlp is None:
+                raise ValueError("loss.shape_weight is not 0 and there is no affine MLP")
+            self.weights["shape"] = config.loss.shape_weight
+            self._affine_graph, self.constants["affine_mlp"] = nnx.split(affine_mlp)
+        if config.loss.bce_weight:
+            self.weights["bce"] = config.loss.bce_weight
+        self._has_boundary = len(self.weights) > 1
+
+    def build(self, key: Key[Array, ""]) -> SAZS:
+        """The network with random weights, or with a pretrained encoder.
+
+        Raises:
+          UserError: an unknown encoder or type, or a crop that does not suit it.
+        """
+        synced = self.config.train.sync_batchnorm
+        model = nnx.jit(
+            lambda key: build_model(self.config, rngs=nnx.Rngs(key), batchnorm_axis=DEVICE_AXIS if synced else None)
+        )(key)
+        if self.config.data.crop % model.size_multiple:
+            raise UserError(
+                f"data.crop={self.config.data.crop} must be a multiple of {model.size_multiple} for this encoder"
+            )
+        if isinstance(model.encoder, EfficientNetLite0) and self.config.model.pretrained:
+            load_imagenet_weights(model.encoder)
+        return model
+
+    def prepare(self, constants: Any, batch: Batch, keys: Key[Array, "B"]) -> tuple[Any, Any]:
+        """See `Task`: label maps in the label space of training, true edges and their tiles."""
+        loss = self.config.loss
+        images, labels = jnp.asarray(batch["image"]), jnp.asarray(batch["label"])
+        target, allowed = apply_label_space(loss.label_space, labels, len(constants["anchors"]), loss.num_absent, keys)
+        inputs = {"image": images, "label": target, "allowed": allowed}
+        counts = {"align": count_valid(target)}
+        if self._has_boundary:
+            edges, known = edge_targets(labels, void_band=loss.void_band, width=loss.edge_width)
+            inputs |= {"edges": edges, "known": known}
+            counts |= {"on": jnp.sum(edges), "off": jnp.sum(known & ~edges)}
+        if "shape" in self.weights:
+            tiles = edge_tiles(inputs["edges"].astype(jnp.float32), loss.patches)
+            holds_edge = jnp.any(tiles > 0, axis=(-2, -1))
+            inputs |= {"tiles": tiles, "holds_edge": holds_edge}
+            counts["tiles"] = jnp.sum(holds_edge)
+        return inputs, psum(counts, DEVICE_AXIS)
+
+    def losses(self, constants: Any, model: SAZS, inputs: Any, totals: Any) -> dict[str, Array]:
+        """See `Task`: the parts of Eq. 3."""
+        output = model(inputs["image"], train=True)
+        logits = cosine_logits(output.embeddings, constants["anchors"], self.config.loss.logit_scale)
+        losses = {"align": align_loss_sum(logits, inputs["label"], inputs["allowed"]) / totals["align"]}
+        if output.boundary_logits is None:
+            return losses
+        if "shape" in self.weights:
+            predicted = self._predicted_edges(output.boundary_logits, inputs["known"])
+            theta = nnx.merge(self._affine_graph, constants["affine_mlp"])(
+                _flat(inputs["tiles"]), _flat(edge_tiles(predicted, self.config.loss.patches))
+            )
+            losses["shape"] = shape_loss_sum(theta, inputs["holds_edge"].ravel()) / totals["tiles"]
+        if "bce" in self.weights:
+            on, off = boundary_loss_sums(output.boundary_logits, inputs["edges"], inputs["known"])
+            losses["bce"] = (on / totals["on"] + off / totals["off"]) / 2
+        return losses
+
+    def pictures(self, model: SAZS, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rows of image, truth and prediction; with a boundary head, of image, true and predicted edges."""
+        images, labels = batch["image"][:_PICTURES], batch["label"][:_PICTURES]
+        logits, boundary_logits = _predict(model, jnp.asarray(images), self.constants["anchors"])
+        logits = jax.image.resize(logits, (*labels.shape, logits.shape[-1]), "bilinear")
+        predictions = np.asarray(jnp.argmax(logits, axis=-1)).astype(np.uint8)
+        predictions = np.where(labels == VOID, VOID, predictions)
+        overlays = [
+            [
+                ("image", image),
+                ("truth", visualization.overlay(image, label)),
+                ("prediction", visualization.overlay(image, prediction)),
+            ]
+            for image, label, prediction in zip(images, labels, predictions, strict=True)
+        ]
+        pictures = {"train/overlays": visualization.sheet(overlays)}
+        if boundary_logits is not None:
+            loss = self.config.loss
+            edges, known = edge_targets(jnp.asarray(labels), void_band=loss.void_band, width=loss.edge_width)
+            predicted = self._predicted_edges(boundary_logits, known)
+            rows = [
+                [
+                    ("image", image),
+                    ("true edges, grey where unknown", visualization.grey(np.where(k, e, 0.5))),
+                    ("predicted edges", visualization.grey(p)),
+                ]
+                for image, k, e, p in zip(images, *map(np.asarray, (known, edges, predicted)), strict=True)
+            ]
+            pictures["train/boundary"] = visualization.sheet(rows)
+        return pictures
+
+    def _predicted_edges(self, logits: Float[Array, "B h w"], known: Array) -> Float[Array, "B H W"]:
+        """Probability of an edge at every pixel of the label map, 0 where the truth is not known."""
+        return jax.nn.sigmoid(jax.image.resize(logits, known.shape, "bilinear", antialias=False)) * known
+
+
+def _flat(tiles: Float[Array, "B T R R"]) -> Float[Array, "N R R"]:
+    return tiles.reshape(-1, *tiles.shape[2:])
+
+
+@nnx.jit
+def _predict(model: SAZS, images: jax.Array, anchors: jax.Array):
+    output = model(images)
+    return cosine_logits(output.embeddings, anchors), output.boundary_logits
+
+
+def _check(config: ConfigDict, anchors: np.ndarray) -> None:
+    model, loss = config.model, config.loss
+    if loss.label_space not in LABEL_SPACES:
+        raise UserError(f"loss.label_space={loss.label_space!r} is unknown; choose one of {', '.join(LABEL_SPACES)}")
+    if anchors.shape[1] != model.embedding_dim:
+        raise UserError(
+            f"the text anchors have {anchors.shape[1]} dimensions; "
+            f"set model.embedding_dim to that (it is {model.embedding_dim})"
+        )
+    if min(loss.shape_weight, loss.bce_weight) < 0 or loss.edge_width not in range(2, 33, 2) or loss.void_band < 0:
+        raise UserError(
+            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}, "
+            f"loss.edge_width={loss.edge_width}, loss.void_band={loss.void_band}: expected weights and a band of at "
+            "least 0 and an even width from 2 to 32"
+        )
+    if model.pretrained and (model.encoder, model.pretrained) != ("efficientnet_lite0", "package"):
+        raise UserError(
+            f"model.pretrained={model.pretrained!r} does not go with model.encoder={model.encoder!r}; "
+            "'package' goes with efficientnet_lite0, '' (random weights) with every encoder"
+        )
