@@ -1,11 +1,11 @@
-"""Eq. 1 against NumPy, and the three label spaces."""
+"""Eq. 1 and 2 and the boundary loss against NumPy, and the three label spaces."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sazs_jax.losses import align_loss_sum, apply_label_space, count_valid
+from sazs_jax.losses import align_loss_sum, apply_label_space, boundary_loss_sums, count_valid, shape_loss_sum
 from sazs_jax.models.sazs import cosine_logits
 
 
@@ -95,3 +95,30 @@ def test_a_draw_depends_on_the_example_alone(labels):
     _, allowed = apply_label_space("sampled", labels, 6, 2, keys(7))
     _, second = apply_label_space("sampled", labels[1:], 6, 2, keys(7)[1:])
     np.testing.assert_array_equal(allowed[1:], second)
+
+
+def test_shape_loss_is_equation_2():
+    rng = np.random.default_rng(0)
+    theta = (np.eye(3) + rng.normal(size=(7, 3, 3))).astype(np.float32)
+    counted = np.array([1, 0, 1, 1, 0, 1, 1], bool)
+    expected = sum(np.linalg.norm(t - np.eye(3)) for t in theta[counted])
+    np.testing.assert_allclose(shape_loss_sum(jnp.asarray(theta), jnp.asarray(counted)), expected, rtol=1e-5)
+
+
+def test_shape_loss_of_the_identity_and_of_nothing_has_a_finite_gradient():
+    theta = jnp.tile(jnp.eye(3), (4, 1, 1))
+    for counted in (jnp.ones(4, bool), jnp.zeros(4, bool)):
+        loss, gradient = jax.value_and_grad(shape_loss_sum)(theta, counted)
+        assert abs(float(loss)) < 1e-5
+        assert np.isfinite(gradient).all()
+
+
+def test_boundary_loss_is_binary_cross_entropy_over_known_pixels():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, (2, 6, 8)).astype(np.float32)
+    known = rng.random((2, 6, 8)) < 0.8
+    edges = known & (rng.random((2, 6, 8)) < 0.3)
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    on, off = boundary_loss_sums(jnp.asarray(logits), jnp.asarray(edges), jnp.asarray(known))
+    np.testing.assert_allclose(on, -np.log(p[edges]).sum(), rtol=1e-5)
+    np.testing.assert_allclose(off, -np.log(1 - p[known & ~edges]).sum(), rtol=1e-5)

@@ -5,11 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from configs import demo
+from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
+from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model
 from sazs_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from sazs_jax.training.segmentation import Segmentation
@@ -46,8 +49,16 @@ def make_batch(size: int, side: int = 32):
 ANCHORS = np.random.default_rng(1).normal(size=(NUM_ANCHORS, 16)).astype(np.float32)
 
 
+BOUNDARY = {"loss.shape_weight": 0.3, "loss.bce_weight": 0.3, "loss.void_band": 1}
+
+
+def make_task(config) -> Segmentation:
+    mlp = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0))) if config.loss.shape_weight else None
+    return Segmentation(config, ANCHORS, mlp)
+
+
 def mapped_loss_and_grad(graphdef, config, devices=None):
-    task = Segmentation(config, ANCHORS)
+    task = make_task(config)
     return map_over_devices(make_loss_and_grad(graphdef, task, config.train), task.constants, devices=devices)
 
 
@@ -59,13 +70,15 @@ def largest_difference(a, b) -> float:
     )
 
 
-def test_eight_devices_give_the_loss_and_gradients_of_one():
-    config = tiny_config(**{"loss.label_space": "sampled"})
+@pytest.mark.parametrize("boundary", [False, True])
+def test_eight_devices_give_the_loss_and_gradients_of_one(boundary):
+    config = tiny_config(**{"loss.label_space": "sampled"}, **(BOUNDARY if boundary else {}))
     graphdef, state, _ = make_state(config)
     batch = make_batch(8)
     one = mapped_loss_and_grad(graphdef, config, jax.devices()[:1])(state, shard_batch(batch, 1))
     eight = mapped_loss_and_grad(graphdef, config)(state, shard_batch(batch))
-    assert float(one[0]["align"]) > 0.1
+    assert set(one[0]) == {"total", "align", *(["shape", "bce"] if boundary else [])}
+    assert min(map(float, one[0].values())) > 0.1
     for name, loss in one[0].items():
         np.testing.assert_allclose(eight[0][name], loss, rtol=1e-5, err_msg=name)
     assert largest_difference(eight[1], one[1]) < 1e-5  # gradients
@@ -78,9 +91,7 @@ def test_an_sgd_step_on_eight_devices_is_that_on_one():
     results = []
     for devices in (1, 8):
         graphdef, state, optimizer = make_state(config)
-        step = make_train_step(
-            graphdef, optimizer, Segmentation(config, ANCHORS), config.train, devices=jax.devices()[:devices]
-        )
+        step = make_train_step(graphdef, optimizer, make_task(config), config.train, devices=jax.devices()[:devices])
         results.append(step(state, shard_batch(batch, devices)))
     (one, one_metrics), (eight, eight_metrics) = results
     assert largest_difference(eight.params, one.params) < 1e-5
@@ -102,11 +113,50 @@ def test_microbatches_give_the_gradients_of_the_whole_batch():
     assert largest_difference(results[1][1], results[0][1]) < 1e-5
 
 
+@pytest.fixture(scope="module")
+def with_boundary():
+    """Losses and gradients of a batch, and of one without an edge, for weights of the shape and the boundary loss."""
+
+    def run(shape_weight: float, bce_weight: float):
+        config = tiny_config(**BOUNDARY)
+        config.loss.shape_weight, config.loss.bce_weight = shape_weight, bce_weight
+        graphdef, state, _ = make_state(config)
+        function = mapped_loss_and_grad(graphdef, config, jax.devices()[:1])
+        batch = make_batch(8)
+        empty = {**batch, "label": np.where(batch["label"] == 255, 255, 0).astype(np.uint8)}
+        return [function(state, shard_batch(b, 1))[:2] for b in (batch, empty)]
+
+    return run
+
+
+def test_the_losses_add_up_to_equation_3_and_without_an_edge_none_is_nan(with_boundary):
+    (losses, grads), (empty_losses, empty_grads) = with_boundary(0.3, 0.4)
+    expected = losses["align"] + 0.3 * losses["shape"] + 0.4 * losses["bce"]
+    np.testing.assert_allclose(losses["total"], expected, rtol=1e-6)
+    assert float(empty_losses["shape"]) == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((grads, empty_grads)))
+
+
+@pytest.mark.parametrize("name", ["shape", "bce"])
+def test_each_boundary_loss_has_a_gradient_of_its_own(with_boundary, name):
+    (losses, grads), (_, empty_grads) = with_boundary(float(name == "shape"), float(name == "bce"))
+    assert set(losses) == {"total", "align", name}
+    assert optax.tree.norm(grads["boundary_head"]) > 1e-5
+    if name == "shape":  # nothing to compare with: nothing to learn
+        assert optax.tree.norm(empty_grads["boundary_head"]) == 0
+
+
+def test_weight_0_leaves_the_boundary_out_of_the_network():
+    _, state, _ = make_state(tiny_config())
+    assert "boundary_head" not in state.params
+    assert list(make_task(tiny_config()).weights) == ["align"]
+
+
 def test_a_frozen_encoder_does_not_move_and_the_decoder_does():
     config = tiny_config(**{"model.freeze_encoder": True})
     graphdef, state, optimizer = make_state(config)
     before = jax.tree.map(np.array, state.params)
-    step = make_train_step(graphdef, optimizer, Segmentation(config, ANCHORS), config.train)
+    step = make_train_step(graphdef, optimizer, make_task(config), config.train)
     for _ in range(2):  # the schedule starts near 0
         state, _ = step(state, shard_batch(make_batch(8)))
     assert largest_difference(state.params["encoder"], before["encoder"]) == 0

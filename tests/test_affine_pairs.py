@@ -1,0 +1,85 @@
+"""Random affine pairs: what theta means, against SciPy; which tiles count; what the disturbances may do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from configs import defaults
+from sazs_jax.affine_pairs import affine_pairs, disturb, make_theta, move_tiles, random_theta, shows_motion
+from sazs_jax.edges import TILE
+
+CONFIG = defaults.get_config().affine
+
+
+def blob(seed: int, size: int = TILE) -> np.ndarray:
+    """A smooth picture in [0, 1]."""
+    picture = ndimage.gaussian_filter(np.random.default_rng(seed).random((size, size)), 2)
+    return ((picture - picture.min()) / np.ptp(picture)).astype(np.float32)
+
+
+def test_the_moved_tile_shows_at_u_what_the_tile_shows_at_theta_u():
+    tile = blob(0)
+    theta = np.asarray(make_theta(rotation=15.0, shear=0.1, log_scale=(0.2, -0.1), shift=(0.2, -0.15)))
+    moved = np.asarray(move_tiles(jnp.asarray(tile)[None, None], jnp.asarray(theta)[None, None], (1, 1)))[0, 0]
+    # SciPy works in (row, column) samples: u = (index + 0.5) * 2 / R - 1.
+    swap = np.array([[0, 1], [1, 0]])
+    linear = swap @ theta[:2, :2] @ swap
+    shift = theta[:2, 2][::-1] * TILE / 2
+    centre = (TILE - 1) / 2
+    expected = ndimage.affine_transform(tile, linear, centre + shift - linear @ [centre, centre], order=1)
+    np.testing.assert_allclose(moved[8:-8, 8:-8], expected[8:-8, 8:-8], atol=1e-4)
+
+
+def test_a_shift_of_a_quarter_brings_in_what_lies_beside_the_tile():
+    whole = np.stack([blob(i) for i in range(4)])[None]  # 2 rows, 2 columns of tiles
+    theta = np.tile(np.asarray(make_theta(shift=(0.5, 0.0))), (1, 4, 1, 1))  # half a tile is a shift of 1
+    moved = np.asarray(move_tiles(jnp.asarray(whole), jnp.asarray(theta), (2, 2)))[0, 0]
+    np.testing.assert_allclose(moved[:, :-8], whole[0, 0][:, 8:], atol=1e-5)
+    np.testing.assert_allclose(moved[:, -8:], whole[0, 1][:, :8], atol=1e-5)
+
+
+def test_transforms_are_within_their_ranges_and_fill_them():
+    thetas = np.asarray(jax.vmap(lambda key: random_theta(key, CONFIG))(jax.random.split(jax.random.key(0), 2000)))
+    np.testing.assert_array_equal(thetas[:, 2], np.tile([0, 0, 1], (2000, 1)))
+    shifts = thetas[:, :2, 2]
+    assert 0.95 * CONFIG.shift < np.abs(shifts).max() <= CONFIG.shift
+    angle = np.rad2deg(np.arctan2(thetas[:, 1, 0], thetas[:, 0, 0]))
+    assert 0.95 * CONFIG.rotation < np.abs(angle).max() <= CONFIG.rotation + 1e-3
+    log_area = np.log(np.linalg.det(thetas))
+    assert CONFIG.log_scale < np.abs(log_area).max() <= 2 * CONFIG.log_scale + 1e-5
+    np.testing.assert_allclose(make_theta(), np.eye(3))
+
+
+def line(angle: float) -> np.ndarray:
+    y, x = np.mgrid[:TILE, :TILE] - (TILE - 1) / 2
+    return (np.abs(np.cos(angle) * x + np.sin(angle) * y) < 1.5).astype(np.float32)
+
+
+def test_tiles_of_one_straight_line_or_too_little_edge_show_no_motion():
+    corner = np.maximum(line(0.3), line(0.3 + np.pi / 3))
+    speck = np.zeros((TILE, TILE), np.float32)
+    speck[10:12, 10:12] = 1
+    tiles = np.stack([line(0.0), line(0.7), corner, speck, np.zeros((TILE, TILE), np.float32)])
+    assert shows_motion(jnp.asarray(tiles)[None])[0].tolist() == [False, False, True, False, False]
+
+
+def test_without_disturbances_the_predicted_tile_is_the_moved_one():
+    quiet = defaults.get_config().affine
+    quiet.missing = quiet.spurious = quiet.blur = quiet.floor = 0.0
+    quiet.weakest = 1.0
+    edges = np.stack([np.kron(blob(i, 24) > 0.5, np.ones((4, 4))) for i in range(2)]).astype(np.float32)
+    pairs = affine_pairs(jnp.asarray(edges), jax.random.split(jax.random.key(3), 2), (3, 6), quiet)
+    tiles, theta = (x.reshape(2, 18, *x.shape[1:]) for x in (pairs.true, pairs.theta))
+    expected = move_tiles(tiles, theta, (3, 6)).reshape(pairs.predicted.shape)
+    np.testing.assert_allclose(pairs.predicted, expected, atol=1e-5)
+    assert len(pairs.theta) == 36
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_disturbed_tile_stays_within_0_and_1_and_is_another(seed):
+    tile, other = jnp.asarray(line(0.3)), jnp.asarray(line(1.8))
+    result = np.asarray(disturb(jax.random.key(seed), tile, other, CONFIG))
+    assert 0 <= result.min() <= result.max() <= 1
+    assert np.abs(result - tile).max() > 0.1

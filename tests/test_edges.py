@@ -1,0 +1,136 @@
+"""Edge targets against a reference written pixel by pixel, and what void does to them."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles
+
+VOID = 255
+
+
+def reference_closed(labels: np.ndarray, band: int) -> np.ndarray:
+    """`close_thin_void` of one map, by breadth-first search."""
+    height, width = labels.shape
+
+    def beside(y, x):
+        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            if 0 <= y + dy < height and 0 <= x + dx < width:
+                yield y + dy, x + dx
+
+    grown = labels.copy()
+    for _ in range(band):
+        before = grown.copy()
+        for y, x in zip(*np.nonzero(before == VOID), strict=True):
+            grown[y, x] = min((before[p] for p in beside(y, x)), default=VOID)
+    wide = grown == VOID
+    for _ in range(2 * band):
+        before = wide.copy()
+        for y, x in zip(*np.nonzero((labels == VOID) & ~before), strict=True):
+            wide[y, x] = any(before[p] for p in beside(y, x))
+    return np.where(wide, VOID, grown).astype(np.uint8)
+
+
+def reference_edges(labels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and known pixels of one map whose thin void is closed: SciPy's Sobel on each label's mask."""
+    sobel = np.zeros(labels.shape, bool)
+    for value in np.unique(labels):
+        mask = (labels == value).astype(float)
+        sobel |= (ndimage.sobel(mask, 0, mode="nearest") != 0) | (ndimage.sobel(mask, 1, mode="nearest") != 0)
+    square = np.ones((3, 3))
+    known = ~ndimage.binary_dilation(labels == VOID, square)
+    edges, unknown = sobel & known, ~known
+    if width > 2:
+        edges, unknown = (ndimage.binary_dilation(x, square, iterations=width // 2 - 1) for x in (edges, unknown))
+    known = (edges | ~unknown) & (labels != VOID)
+    return edges & known, known
+
+
+def random_maps(seed: int) -> np.ndarray:
+    """Blocks and single pixels of four labels, thin and wide void, some at the frame."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, (6, 40, 48)).astype(np.uint8)
+    labels[:4] = rng.integers(0, 4, (4, 5, 6)).repeat(8, 1).repeat(8, 2)
+    labels[1][rng.random((40, 48)) < 0.1] = 3
+    labels[2][rng.random((40, 48)) < 0.2] = VOID
+    labels[3][:, 20:23] = VOID  # thin
+    labels[3][10:30, 30:48] = VOID  # wide, at the frame
+    labels[5][:12] = VOID
+    return labels
+
+
+@pytest.mark.parametrize("band", [0, 1, 3])
+def test_thin_void_is_closed_as_in_the_reference(band):
+    labels = random_maps(0)
+    closed = np.asarray(close_thin_void(jnp.asarray(labels), band))
+    for ours, source in zip(closed, labels, strict=True):
+        np.testing.assert_array_equal(ours, reference_closed(source, band))
+
+
+@pytest.mark.parametrize(("width", "band"), [(2, 0), (2, 3), (6, 2)])
+def test_edges_are_sobels_on_every_mask(width, band):
+    labels = random_maps(1)
+    edges, known = edge_targets(jnp.asarray(labels), void_band=band, width=width)
+    for i, source in enumerate(labels):
+        expected_edges, expected_known = reference_edges(reference_closed(source, band), width)
+        np.testing.assert_array_equal(edges[i], expected_edges)
+        np.testing.assert_array_equal(known[i], expected_known)
+    assert edges.any()
+    assert not known.all()
+
+
+def test_an_edge_does_not_depend_on_the_numbers_of_the_labels():
+    labels = random_maps(2)
+    renumbered = np.array([2, 0, 3, 1, *range(4, 256)], np.uint8)[labels]
+    for ours, theirs in zip(
+        edge_targets(jnp.asarray(labels), void_band=0, width=2),
+        edge_targets(jnp.asarray(renumbered), void_band=0, width=2),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def two_halves(void_columns: slice) -> np.ndarray:
+    labels = np.zeros((1, 32, 64), np.uint8)
+    labels[..., 32:] = 1
+    labels[..., void_columns] = VOID
+    return labels
+
+
+def test_an_outline_under_a_thin_band_stays_an_edge_in_its_middle():
+    edges, known = edge_targets(jnp.asarray(two_halves(slice(29, 34))), void_band=3, width=2)  # 5 pixels, VOC's
+    assert known.all()
+    np.testing.assert_array_equal(np.flatnonzero(edges[0, 16]), [31, 32])
+
+
+def test_wide_void_and_the_frame_give_no_edge_and_no_target():
+    edges, known = edge_targets(jnp.asarray(two_halves(slice(24, 40))), void_band=3, width=2)
+    assert not edges.any()
+    np.testing.assert_array_equal(np.flatnonzero(~known[0, 16]), np.arange(23, 41))  # Sobel reaches one pixel farther
+    padded = np.full((1, 32, 64), VOID, np.uint8)
+    padded[:, :20, :40] = 2  # an image in the corner of a crop
+    edges, known = edge_targets(jnp.asarray(padded), void_band=5, width=4)
+    assert not edges.any()
+    assert known[0, :17, :37].all()
+    assert not known[0, 20:].any()
+
+
+def test_an_ignored_object_gives_no_edge_where_a_labelled_one_does():
+    y, x = np.mgrid[:64, :64]
+    disc = (y - 32) ** 2 + (x - 32) ** 2 < 18**2
+    for value, has_edge in ((1, True), (VOID, False)):  # an unseen class's mask is void
+        edges, known = edge_targets(jnp.asarray(np.where(disc, value, 0)[None].astype(np.uint8)), void_band=5, width=2)
+        assert edges.any() == has_edge
+        assert known[0, 32, 32] == has_edge
+
+
+def test_tiles_are_the_patches_of_the_map_each_on_one_raster():
+    edges = np.zeros((2, 48, 96), np.float32)
+    edges[1, 16:32, 32:48] = np.arange(16)[:, None] / 15  # row 1, column 2 of 3x6
+    tiles = np.asarray(edge_tiles(jnp.asarray(edges), (3, 6)))
+    assert tiles.shape == (2, 18, TILE, TILE)
+    picture = Image.fromarray(edges[1]).resize((6 * TILE, 3 * TILE), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(tiles[1, 8], np.asarray(picture)[32:64, 64:96], atol=1e-5)
+    assert np.flatnonzero(tiles[1].max(axis=(1, 2)) > 0.5).tolist() == [8]
