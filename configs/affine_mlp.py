@@ -16,7 +16,7 @@ def get_config():
     config.data.scale = (0.6, 1.6)
     config.data.jitter = 0.0
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.decoder_multiplier = 1.0
     config.optimizer.weight_decay = 1e-2
     config.optimizer.schedule = "one_cycle"

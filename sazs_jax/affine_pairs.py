@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 from ml_collections import ConfigDict
 
-from sazs_jax.edges import TILE, edge_tiles
+from sazs_jax.edges import TILE, blur_tiles, edge_tiles
 
 MIN_EDGE = 16.0  # summed edge of a tile that motion can be told from, in raster samples
 MIN_ANISOTROPY = 0.1  # least ratio of its structure tensor's eigenvalues: along a straight line motion cannot be seen
@@ -101,7 +101,7 @@ def disturb(
     tile = tile * (_blotches(missing) >= jax.random.uniform(strength, maxval=config.missing))
     spurious = other * (_blotches(added) < jax.random.uniform(added, maxval=config.spurious))
     tile = jnp.maximum(tile, spurious * jax.random.uniform(strength))
-    tile = _blur(tile, jax.random.uniform(blur, maxval=config.blur))
+    tile = blur_tiles(tile, jax.random.uniform(blur, maxval=config.blur))
     floor = jax.random.uniform(ground, maxval=config.floor)
     return floor + (1 - floor) * tile * jax.random.uniform(weaker, minval=config.weakest)
 
@@ -118,15 +118,3 @@ def shows_motion(tiles: Float[Array, "B T R R"]) -> Bool[Array, "B T"]:
 def _blotches(key: Key[Array, ""]) -> Float[Array, "R R"]:
     """A smooth random field over a tile, in [0, 1]."""
     return jax.image.resize(jax.random.uniform(key, (5, 5)), (TILE, TILE), "linear")
-
-
-def _blur(tile: Float[Array, "R R"], sigma: Float[Array, ""]) -> Float[Array, "R R"]:
-    """Gaussian, `sigma` in raster samples up to 2; beyond the frame the tile repeats its edge."""
-    offsets = jnp.arange(-4, 5)
-    kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
-    kernel = kernel / kernel.sum()
-    for axis in (0, 1):
-        padded = jnp.pad(tile, [(4, 4) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        parts = [w * jax.lax.slice_in_dim(padded, i, i + TILE, axis=axis) for i, w in enumerate(kernel)]
-        tile = jnp.sum(jnp.stack(parts), axis=0)
-    return tile

@@ -66,6 +66,15 @@ def edge_tiles(edges: Float[Array, "B H W"], patches: tuple[int, int]) -> Float[
     return tiles.reshape(batch, rows * columns, TILE, TILE)
 
 
+def blur_tiles(tiles: Float[Array, "*N R R"], sigma: float | Float[Array, ""]) -> Float[Array, "*N R R"]:
+    """Gaussian blur, `sigma` in samples of a tile, cut off at 6; beyond its frame a tile repeats its border."""
+    offsets = jnp.arange(-6, 7)
+    kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
+    taps = jnp.clip(jnp.arange(TILE)[:, None] + offsets, 0, TILE - 1)  # (R, 13)
+    weights = jnp.zeros((TILE, TILE)).at[jnp.arange(TILE)[:, None], taps].add(kernel / kernel.sum())
+    return jnp.einsum("ab,...bc,dc->...ad", weights, tiles, weights)
+
+
 def _sobel_is_nonzero(labels: UInt8[Array, "B H W"]) -> Bool[Array, "B H W"]:
     """Whether, for the mask of any label, one of Sobel's two derivatives is not 0; the frame repeats outwards."""
     _, height, width = labels.shape

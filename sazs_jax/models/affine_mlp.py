@@ -4,7 +4,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from sazs_jax.edges import blur_tiles
+
 HIDDEN = (1000, 512, 128)
+SMOOTHING = 2.0  # standard deviation of the blur that comes first, in samples of a tile
 
 
 class AffineMLP(nnx.Module):
@@ -19,13 +22,16 @@ class AffineMLP(nnx.Module):
         self.hidden = nnx.List(
             nnx.Linear(width, following, rngs=rngs) for width, following in zip(widths, HIDDEN, strict=False)
         )
+        self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for width in HIDDEN)
         self.out = nnx.Linear(HIDDEN[-1], 6, kernel_init=nnx.initializers.zeros, rngs=rngs)  # starts at the identity
 
     def __call__(self, true: Float[Array, "N R R"], predicted: Float[Array, "N R R"]) -> Float[Array, "N 3 3"]:
         """Theta of each pair of tiles with values in [0, 1]."""
-        x = jnp.concatenate([unit_contrast(tiles).reshape(len(tiles), -1) for tiles in (true, predicted)], axis=-1)
-        for layer in self.hidden:
-            x = nnx.relu(layer(x))
+        # Thin lines that moved no longer overlap; blurred, they do, and the difference grows smoothly with the motion.
+        pair = [unit_contrast(blur_tiles(tiles, SMOOTHING)) for tiles in (true, predicted)]
+        x = jnp.concatenate([tiles.reshape(len(tiles), -1) for tiles in pair], axis=-1)
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            x = nnx.relu(norm(layer(x)))
         theta = jnp.eye(2, 3) + self.out(x).reshape(-1, 2, 3)
         last = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), (len(theta), 1, 3))
         return jnp.concatenate([theta, last], axis=1)
