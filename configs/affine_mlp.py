@@ -22,7 +22,7 @@ def get_config():
     config.optimizer.schedule = "one_cycle"
     config.optimizer.warmup = 0.1
     config.optimizer.clip_norm = 1.0
-    config.train.num_steps = 3000
+    config.train.num_steps = 4000
     config.train.eval_every = 500
     config.train.save_every = 500
     return config

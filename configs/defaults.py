@@ -48,11 +48,11 @@ def get_config() -> ConfigDict:
 
     config.affine = ConfigDict()  # random pairs of edge tiles that the affine MLP learns from; each up to its value
     config.affine.rotation = 20.0  # degrees either way
-    config.affine.log_scale = 0.22  # natural logarithm of the scale, either way, of x and y apart
+    config.affine.log_scale = 0.15  # natural logarithm of the scale, either way, of x and y apart
     config.affine.shear = 0.1  # either way
-    config.affine.shift = 0.25  # either way, in half tiles, of x and y apart
-    config.affine.missing = 0.3  # share of a tile whose edges are left out
-    config.affine.spurious = 0.3  # share of a tile that shows edges of another place
+    config.affine.shift = 0.3  # either way, in half tiles, of x and y apart
+    config.affine.missing = 0.25  # share of a tile whose edges are left out
+    config.affine.spurious = 0.25  # share of a tile that shows edges of another place
     config.affine.blur = 1.5  # standard deviation, in samples of a tile
     config.affine.weakest = 0.3  # least factor on the edges' strength
     config.affine.floor = 0.2  # grey of the ground

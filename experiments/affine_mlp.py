@@ -100,7 +100,8 @@ def response(
     """Mean Frobenius norm of the MLP's theta less the identity, over usable tiles that were all moved by `theta`."""
     batch, count = tiles.shape[:2]
     true = jnp.asarray(tiles)
-    predicted = move_tiles(true, jnp.broadcast_to(theta, (batch, count, 3, 3)), tuple(config.loss.patches))
+    places = jnp.broadcast_to(jnp.arange(count), (batch, count))
+    predicted = move_tiles(true, places, jnp.broadcast_to(theta, (batch, count, 3, 3)), tuple(config.loss.patches))
     usable = np.asarray(shows_motion(true)).ravel()
     true, predicted = (x.reshape(-1, *x.shape[2:])[usable] for x in (true, predicted))
     if disturbed:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from ml_collections import ConfigDict
 
 from sazs_jax.edges import TILE, blur_tiles, edge_tiles
@@ -29,7 +29,7 @@ class AffinePairs(NamedTuple):
 def affine_pairs(
     edges: Float[Array, "B H W"], keys: Key[Array, "B"], patches: tuple[int, int], config: ConfigDict
 ) -> AffinePairs:
-    """A pair for every tile of the edge maps.
+    """A pair for half of the tiles of each edge map: those that show motion, as far as there are as many.
 
     Args:
       edges: edge maps in [0, 1].
@@ -37,16 +37,19 @@ def affine_pairs(
       patches: rows and columns of tiles.
       config: the `affine` group: ranges of the transforms and of the disturbances.
     """
-    true = edge_tiles(edges, patches)  # (B, T, R, R)
-    batch, count = true.shape[:2]
-    keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)  # (B, T)
+    tiles = edge_tiles(edges, patches)  # (B, T, R, R)
+    batch, count = tiles.shape[0], -(-tiles.shape[1] // 2)
+    usable = shows_motion(tiles)
+    places = jnp.argsort(~usable, axis=1)[:, :count]  # about a third is usable
+    true = jnp.take_along_axis(tiles, places[..., None, None], axis=1)
+    keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)  # (B, count)
     theta = jax.vmap(jax.vmap(lambda key: random_theta(jax.random.fold_in(key, 0), config)))(keys)
-    moved = move_tiles(true, theta, patches)
+    moved = move_tiles(tiles, places, theta, patches)
     other = jnp.roll(jnp.roll(moved, 1, axis=0), 5, axis=1)  # edges of another place, for those that are not there
     predicted = jax.vmap(jax.vmap(lambda key, a, b: disturb(jax.random.fold_in(key, 1), a, b, config)))(
         keys, moved, other
     )
-    pairs = AffinePairs(true, predicted, theta, shows_motion(true))
+    pairs = AffinePairs(true, predicted, theta, jnp.take_along_axis(usable, places, axis=1))
     return jax.tree.map(lambda x: x.reshape(batch * count, *x.shape[2:]), pairs)
 
 
@@ -72,10 +75,10 @@ def make_theta(*, rotation=0.0, shear=0.0, log_scale=(0.0, 0.0), shift=(0.0, 0.0
 
 
 def move_tiles(
-    tiles: Float[Array, "B T R R"], theta: Float[Array, "B T 3 3"], patches: tuple[int, int]
-) -> Float[Array, "B T R R"]:
-    """Each tile moved by its theta, bilinear; what comes in from outside a tile is what the map shows there."""
-    batch, count, size, _ = tiles.shape
+    tiles: Float[Array, "B T R R"], places: Int[Array, "B N"], theta: Float[Array, "B N 3 3"], patches: tuple[int, int]
+) -> Float[Array, "B N R R"]:
+    """The tiles at `places` (of 0..T-1) moved by their theta, bilinear; what comes in is what the map shows there."""
+    batch, _, size, _ = tiles.shape
     rows, columns = patches
     whole = tiles.reshape(batch, rows, columns, size, size).swapaxes(2, 3).reshape(batch, rows * size, columns * size)
     line = (jnp.arange(size) + 0.5) * 2 / size - 1  # centres of the samples in [-1, 1]
@@ -90,7 +93,7 @@ def move_tiles(
         return jax.scipy.ndimage.map_coordinates(image, [at_y, at_x], order=1)
 
     of_image = jax.vmap(move, in_axes=(None, 0, 0))
-    return jax.vmap(of_image, in_axes=(0, 0, None))(whole, theta, jnp.arange(count))
+    return jax.vmap(of_image)(whole, theta, places)
 
 
 def disturb(

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from configs import defaults
 from sazs_jax.affine_pairs import affine_pairs, disturb, make_theta, move_tiles, random_theta, shows_motion
-from sazs_jax.edges import TILE
+from sazs_jax.edges import TILE, edge_tiles
 
 CONFIG = defaults.get_config().affine
 
@@ -22,7 +22,8 @@ def blob(seed: int, size: int = TILE) -> np.ndarray:
 def test_the_moved_tile_shows_at_u_what_the_tile_shows_at_theta_u():
     tile = blob(0)
     theta = np.asarray(make_theta(rotation=15.0, shear=0.1, log_scale=(0.2, -0.1), shift=(0.2, -0.15)))
-    moved = np.asarray(move_tiles(jnp.asarray(tile)[None, None], jnp.asarray(theta)[None, None], (1, 1)))[0, 0]
+    first = jnp.zeros((1, 1), jnp.int32)
+    moved = np.asarray(move_tiles(jnp.asarray(tile)[None, None], first, jnp.asarray(theta)[None, None], (1, 1)))[0, 0]
     # SciPy works in (row, column) samples: u = (index + 0.5) * 2 / R - 1.
     swap = np.array([[0, 1], [1, 0]])
     linear = swap @ theta[:2, :2] @ swap
@@ -34,8 +35,8 @@ def test_the_moved_tile_shows_at_u_what_the_tile_shows_at_theta_u():
 
 def test_a_shift_of_a_quarter_brings_in_what_lies_beside_the_tile():
     whole = np.stack([blob(i) for i in range(4)])[None]  # 2 rows, 2 columns of tiles
-    theta = np.tile(np.asarray(make_theta(shift=(0.5, 0.0))), (1, 4, 1, 1))  # half a tile is a shift of 1
-    moved = np.asarray(move_tiles(jnp.asarray(whole), jnp.asarray(theta), (2, 2)))[0, 0]
+    theta = make_theta(shift=(0.5, 0.0))[None, None]  # half a tile is a shift of 1
+    moved = np.asarray(move_tiles(jnp.asarray(whole), jnp.zeros((1, 1), jnp.int32), theta, (2, 2)))[0, 0]
     np.testing.assert_allclose(moved[:, :-8], whole[0, 0][:, 8:], atol=1e-5)
     np.testing.assert_allclose(moved[:, -8:], whole[0, 1][:, :8], atol=1e-5)
 
@@ -71,10 +72,17 @@ def test_without_disturbances_the_predicted_tile_is_the_moved_one():
     quiet.weakest = 1.0
     edges = np.stack([np.kron(blob(i, 24) > 0.5, np.ones((4, 4))) for i in range(2)]).astype(np.float32)
     pairs = affine_pairs(jnp.asarray(edges), jax.random.split(jax.random.key(3), 2), (3, 6), quiet)
-    tiles, theta = (x.reshape(2, 18, *x.shape[1:]) for x in (pairs.true, pairs.theta))
-    expected = move_tiles(tiles, theta, (3, 6)).reshape(pairs.predicted.shape)
-    np.testing.assert_allclose(pairs.predicted, expected, atol=1e-5)
-    assert len(pairs.theta) == 36
+    tiles = np.asarray(edge_tiles(jnp.asarray(edges), (3, 6)))  # (2, 18, R, R)
+    theta, true, usable = (np.asarray(x).reshape(2, 9, *x.shape[1:]) for x in (pairs.theta, pairs.true, pairs.usable))
+    for i in range(2):
+        shows = np.asarray(shows_motion(jnp.asarray(tiles[i : i + 1])))[0]
+        places = np.argsort(~shows, kind="stable")[:9]  # the usable ones first, as far as there are as many
+        np.testing.assert_array_equal(tiles[i][places], true[i])
+        np.testing.assert_array_equal(usable[i], shows[places])
+        moved = move_tiles(
+            jnp.asarray(tiles[i : i + 1]), jnp.asarray(places[None]), jnp.asarray(theta[i : i + 1]), (3, 6)
+        )
+        np.testing.assert_allclose(pairs.predicted.reshape(2, 9, TILE, TILE)[i], moved[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))

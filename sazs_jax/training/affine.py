@@ -37,7 +37,7 @@ class AffineRegression:
         return nnx.jit(lambda key: AffineMLP(TILE, rngs=nnx.Rngs(key)))(key)
 
     def prepare(self, constants: Any, batch: Batch, keys: Key[Array, "B"]) -> tuple[Any, Any]:
-        """See `Task`: a random pair for every tile."""
+        """See `Task`: random pairs of tiles."""
         pairs = self.pairs(jnp.asarray(batch["label"]), keys)
         count = jnp.sum(pairs.usable)
         # A row an example, so that microbatches can be cut.
@@ -50,7 +50,7 @@ class AffineRegression:
         return {"theta": shape_loss_sum(error + jnp.eye(3), pairs.usable) / totals}
 
     def pairs(self, labels: Array, keys: Key[Array, "B"]) -> AffinePairs:
-        """A random pair for every tile of the label maps."""
+        """Random pairs of the label maps' tiles."""
         loss = self.config.loss
         edges, _ = edge_targets(labels, void_band=loss.void_band, width=loss.edge_width)
         return affine_pairs(edges.astype(jnp.float32), keys, tuple(loss.patches), self.config.affine)
@@ -76,7 +76,8 @@ class AffineRegression:
         """Rows of the true tile, the moved and disturbed one, and the true one moved by the estimate."""
         pairs, theta = self._estimate(model, batch, jax.random.key(0))
         shown = np.flatnonzero(pairs.usable)[:_PICTURES]
-        back = move_tiles(pairs.true[:, None], theta[:, None], (1, 1))[:, 0]
+        first = jnp.zeros((len(theta), 1), jnp.int32)
+        back = move_tiles(pairs.true[:, None], first, theta[:, None], (1, 1))[:, 0]
         columns = (("true", pairs.true), ("predicted", pairs.predicted), ("true, moved by the estimate", back))
         rows = [
             [(title, visualization.grey(np.asarray(tiles[i]).repeat(4, 0).repeat(4, 1))) for title, tiles in columns]
