@@ -43,9 +43,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"task={config.task!r} is unknown; choose one of {', '.join(prepare)}")
     dataset = data.load(config.data, splits=("train",))
     indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels)
-    host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    parts = prepare[config.task](config, dataset)
-    train(config, str(_WORKDIR.value), batches=batches(config, dataset, indices, **host), **parts)
+    parts = {
+        "batches": batches(config, dataset, indices, jax.process_index(), jax.process_count()),
+        **prepare[config.task](config, dataset),
+    }
+    train(config, str(_WORKDIR.value), **parts)
 
 
 def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
@@ -70,10 +72,13 @@ def affine_mlp(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     return {"task": task, "evaluate": partial(task.evaluate, batches=held_out) if selection else None}
 
 
-def batches(config: ConfigDict, dataset: data.SegmentationData, indices: Sequence[int], **host: int):
-    """Batches of some training images, remapped so that no unseen class is seen."""
+def batches(
+    config: ConfigDict, dataset: data.SegmentationData, indices: Sequence[int], process: int = 0, count: int = 1
+):
+    """A process's share of the batches of these images, remapped so that no unseen class is seen."""
     lookup = dataset.training_lookup(config.data.fold, config.loss.unseen_pixels)
-    return training_batches(dataset.train, indices, lookup, config.data, seed=config.train.seed, **host)
+    reader = partial(training_batches, seed=config.train.seed, labels_only=config.task == "affine_mlp")
+    return reader(dataset.train, indices, lookup, config.data, process_index=process, process_count=count)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def training_batches(
     config: ConfigDict,
     *,
     seed: int,
+    labels_only: bool = False,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
@@ -40,6 +41,7 @@ def training_batches(
         lookup: of `folds.training_lookup`. Applied first of all: nothing else sees the classes on disk.
         config: `config.data`; reads `crop`, `batch_size`, `scale`, `rotation`, `flip`, `jitter`, `num_workers`.
         seed: `config.train.seed`.
+        labels_only: leave "image" out, for what learns from label maps alone.
         process_index: which of `process_count` processes this is.
         process_count: each takes an equal share of every batch.
 
@@ -66,7 +68,7 @@ def training_batches(
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(View(lookup, augmentation))  # before the slice: keyed by the place in the global order
+        .random_map(View(lookup, augmentation, labels_only))  # before the slice: keyed by the place in the global order
         .slice(slice(process_index, None, process_count))
         .batch(config.batch_size // process_count, drop_remainder=True)  # there is none, but batches of 1 overflow
         .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
@@ -98,12 +100,15 @@ class View(grain.transforms.RandomMap):
 
     lookup: UInt8[np.ndarray, "256"]
     augmentation: Augmentation
+    labels_only: bool = False
 
     def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Encoded record to {"image": uint8 (S, S, 3), "label": uint8 (S, S)}."""
+        """Encoded record to {"image": uint8 (S, S, 3), "label": uint8 (S, S)}, or without the image."""
         label = self.lookup[decode_label(element["label"])]
-        image, label = self.augmentation(decode_image(element["image"]), label, rng)
-        return {"image": image, "label": label}
+        view = self.augmentation.draw(label.shape, rng)
+        if self.labels_only:
+            return {"label": view.of_label(label)}
+        return {"image": view.of_image(decode_image(element["image"])), "label": view.of_label(label)}
 
 
 def labelled_images(

@@ -32,37 +32,59 @@ class Augmentation:
         rng: np.random.Generator,
     ) -> tuple[UInt8[np.ndarray, "crop crop 3"], UInt8[np.ndarray, "crop crop"]]:
         """Draw one view of `image` and `label`."""
+        view = self.draw(label.shape, rng)
+        return view.of_image(image), view.of_label(label)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> "DrawnView":
+        """Draw one view of what has this (height, width)."""
         scale = np.exp(rng.uniform(*np.log(self.scale)))
         angle = rng.uniform(-self.rotation, self.rotation)
         place = rng.uniform(size=2)
         flip = self.flip and rng.random() < 0.5
-        brightness, contrast, saturation = rng.uniform(1 - self.jitter, 1 + self.jitter, 3)
+        factors = tuple(rng.uniform(1 - self.jitter, 1 + self.jitter, 3)) if self.jitter else ()
 
-        size = np.maximum(np.round(np.array(label.shape[::-1]) * scale), 1).astype(int)  # (width, height)
+        size = np.maximum(np.round(np.array(shape[::-1]) * scale), 1).astype(int)  # (width, height)
         # On each axis the crop lies within the image, or the image within the crop.
         corner = np.floor(place * (np.abs(size - self.crop) + 1)).astype(int) * np.sign(size - self.crop)
         # A wider window, so that the crop is covered when the window is turned.
         turn = np.deg2rad(abs(angle))
         margin = int(np.ceil(self.crop * (np.cos(turn) + np.sin(turn) - 1) / 2))
         window = Window(size, corner - margin, self.crop + 2 * margin)
+        return DrawnView(window, margin, angle, flip, factors)
 
-        colors = window.cut(Image.fromarray(image), Image.Resampling.BILINEAR)
-        for enhance, factor in (
-            (ImageEnhance.Brightness, brightness),
-            (ImageEnhance.Contrast, contrast),
-            (ImageEnhance.Color, saturation),
+
+@dataclass(frozen=True)
+class DrawnView:
+    """One view, for an image and for its label map."""
+
+    window: "Window"
+    margin: int  # of the window around the crop, pixels
+    angle: float
+    flip: bool
+    factors: tuple[float, ...]  # of brightness, contrast and saturation; empty: colours stay
+
+    def of_image(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "crop crop 3"]:
+        """The crop; grey where there is no image."""
+        colors = self.window.cut(Image.fromarray(image), Image.Resampling.BILINEAR)
+        for enhance, factor in zip(
+            (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), self.factors, strict=False
         ):
-            if self.jitter:
-                colors = enhance(colors).enhance(factor)
-        view = window.paste(colors, FILL)
-        classes = window.paste(window.cut(Image.fromarray(label), Image.Resampling.NEAREST), VOID)
-        if angle:
-            view = view.rotate(angle, Image.Resampling.BILINEAR, fillcolor=FILL)
-            classes = classes.rotate(angle, Image.Resampling.NEAREST, fillcolor=VOID)
-        if flip:
-            view, classes = ImageOps.mirror(view), ImageOps.mirror(classes)
-        box = (margin, margin, margin + self.crop, margin + self.crop)
-        return np.asarray(view.crop(box)), np.asarray(classes.crop(box))
+            colors = enhance(colors).enhance(factor)
+        return self._crop(colors, Image.Resampling.BILINEAR, FILL)
+
+    def of_label(self, label: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "crop crop"]:
+        """The crop; void where there is no image."""
+        classes = self.window.cut(Image.fromarray(label), Image.Resampling.NEAREST)
+        return self._crop(classes, Image.Resampling.NEAREST, VOID)
+
+    def _crop(self, part: Image.Image, resampling: Image.Resampling, fill: int | tuple[int, int, int]) -> np.ndarray:
+        whole = self.window.paste(part, fill)
+        if self.angle:
+            whole = whole.rotate(self.angle, resampling, fillcolor=fill)
+        if self.flip:
+            whole = ImageOps.mirror(whole)
+        end = whole.width - self.margin
+        return np.asarray(whole.crop((self.margin, self.margin, end, end)))
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def held_out_batches(config: ConfigDict) -> list[dict[str, np.ndarray]]:
-    """Crops of the selection images, as training would cut them, with their remapped label maps."""
+    """Remapped label maps of the selection images, in crops as training would cut them."""
     dataset = data.load(config.data, splits=("train",))
     selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold)})
     lookup = dataset.training_lookup(config.data.fold, config.loss.unseen_pixels)
-    return list(itertools.islice(training_batches(dataset.train, selection, lookup, config.data, seed=1), NUM_BATCHES))
+    batches = training_batches(dataset.train, selection, lookup, config.data, seed=1, labels_only=True)
+    return list(itertools.islice(batches, NUM_BATCHES))
 
 
 def edge_tiles_of(config: ConfigDict, batch: dict[str, np.ndarray]) -> np.ndarray:

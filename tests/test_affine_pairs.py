@@ -1,5 +1,7 @@
 """Random affine pairs: what theta means, against SciPy; which tiles count; what the disturbances may do."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,8 @@ def test_the_moved_tile_shows_at_u_what_the_tile_shows_at_theta_u():
     linear = swap @ theta[:2, :2] @ swap
     shift = theta[:2, 2][::-1] * TILE / 2
     centre = (TILE - 1) / 2
-    expected = ndimage.affine_transform(tile, linear, centre + shift - linear @ [centre, centre], order=1)
+    offset: Any = centre + shift - linear @ [centre, centre]
+    expected = ndimage.affine_transform(tile, linear, offset, order=1)
     np.testing.assert_allclose(moved[8:-8, 8:-8], expected[8:-8, 8:-8], atol=1e-4)
 
 

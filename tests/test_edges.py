@@ -40,7 +40,7 @@ def reference_edges(labels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndar
         mask = (labels == value).astype(float)
         sobel |= (ndimage.sobel(mask, 0, mode="nearest") != 0) | (ndimage.sobel(mask, 1, mode="nearest") != 0)
     square = np.ones((3, 3))
-    known = ~ndimage.binary_dilation(labels == VOID, square)
+    known = np.logical_not(ndimage.binary_dilation(labels == VOID, square))
     edges, unknown = sobel & known, ~known
     if width > 2:
         edges, unknown = (ndimage.binary_dilation(x, square, iterations=width // 2 - 1) for x in (edges, unknown))

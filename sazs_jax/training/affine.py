@@ -23,7 +23,7 @@ _ENTRIES = ("xx", "xy", "x", "yx", "yy", "y")  # of theta's first two rows
 
 
 class AffineRegression:
-    """The `Task` of an affine MLP. Batches are {"label": uint8 (B, S, S), ...}, remapped as for segmentation."""
+    """The `Task` of an affine MLP. Batches are {"label": uint8 (B, S, S)}, remapped as for segmentation."""
 
     def __init__(self, config: ConfigDict):
         """`config` is the whole config: the groups `affine` and `loss` are used."""

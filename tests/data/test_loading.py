@@ -81,6 +81,16 @@ def test_views_differ_from_epoch_to_epoch_and_seeds_differ(numbered, data_config
     assert (other["image"] != views[0]["image"]).any()
 
 
+def test_label_maps_alone_are_those_that_come_with_images(numbered, data_config):
+    whole, alone = (
+        training_batches(numbered, range(NUM_IMAGES), IDENTITY, data_config(""), seed=0, labels_only=labels_only)
+        for labels_only in (False, True)
+    )
+    for batch, labels in zip(take(whole, 3), take(alone, 3), strict=True):
+        assert set(labels) == {"label"}
+        np.testing.assert_array_equal(labels["label"], batch["label"])
+
+
 def test_the_label_is_remapped_before_anything_else(numbered, data_config):
     """Unseen classes never leave the loader, and which one a pixel held cannot be told."""
     lookup = training_lookup(10, (2, 3, 4), "ignore")
