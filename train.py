@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import data
-from data.loading import labelled_images, training_batches
+from data.loading import labelled_images, run_batches
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.selection import selection_scores
@@ -43,11 +43,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"task={config.task!r} is unknown; choose one of {', '.join(prepare)}")
     dataset = data.load(config.data, splits=("train",))
     indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels)
-    parts = {
-        "batches": batches(config, dataset, indices, jax.process_index(), jax.process_count()),
-        **prepare[config.task](config, dataset),
-    }
-    train(config, str(_WORKDIR.value), **parts)
+    host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    batches = run_batches(config, dataset, indices, **host)
+    train(config, str(_WORKDIR.value), batches=batches, **prepare[config.task](config, dataset))
 
 
 def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
@@ -68,17 +66,8 @@ def affine_mlp(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     """The task, and its errors on tiles of the selection images."""
     task = AffineRegression(config)
     selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold)})
-    held_out = list(itertools.islice(batches(config, dataset, selection), 8)) if selection else []
+    held_out = list(itertools.islice(run_batches(config, dataset, selection), 8)) if selection else []
     return {"task": task, "evaluate": partial(task.evaluate, batches=held_out) if selection else None}
-
-
-def batches(
-    config: ConfigDict, dataset: data.SegmentationData, indices: Sequence[int], process: int = 0, count: int = 1
-):
-    """A process's share of the batches of these images, remapped so that no unseen class is seen."""
-    lookup = dataset.training_lookup(config.data.fold, config.loss.unseen_pixels)
-    reader = partial(training_batches, seed=config.train.seed, labels_only=config.task == "affine_mlp")
-    return reader(dataset.train, indices, lookup, config.data, process_index=process, process_count=count)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from data.codecs import decode_image, decode_label
-from data.datasets import Split
+from data.datasets import SegmentationData, Split
 from data.parallel import num_cpus, ordered_map
 from data.transforms import Augmentation
 from sazs_jax.errors import UserError
@@ -78,6 +78,24 @@ def training_batches(
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
     return iter(batches)
+
+
+def run_batches(
+    config: ConfigDict, dataset: SegmentationData, indices: Sequence[int], **host: int
+) -> grain.DatasetIterator:
+    """`training_batches` of a whole config: remapped for its fold, of its seed, of label maps alone for the affine MLP.
+
+    `host` is `process_index` and `process_count`.
+    """
+    return training_batches(
+        dataset.train,
+        indices,
+        dataset.training_lookup(config.data.fold, config.loss.unseen_pixels),
+        config.data,
+        seed=config.train.seed,
+        labels_only=config.task == "affine_mlp",
+        **host,
+    )
 
 
 @dataclass(frozen=True)

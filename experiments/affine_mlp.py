@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from scipy.stats import spearmanr
 
 import data
-from data.loading import training_batches
+from data.loading import run_batches
 from sazs_jax.affine_pairs import disturb, make_theta, move_tiles, shows_motion
 from sazs_jax.edges import edge_targets, edge_tiles
 from sazs_jax.errors import UserError
@@ -73,9 +73,7 @@ def held_out_batches(config: ConfigDict) -> list[dict[str, np.ndarray]]:
     """Remapped label maps of the selection images, in crops as training would cut them."""
     dataset = data.load(config.data, splits=("train",))
     selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold)})
-    lookup = dataset.training_lookup(config.data.fold, config.loss.unseen_pixels)
-    batches = training_batches(dataset.train, selection, lookup, config.data, seed=1, labels_only=True)
-    return list(itertools.islice(batches, NUM_BATCHES))
+    return list(itertools.islice(run_batches(config, dataset, selection), NUM_BATCHES))
 
 
 def edge_tiles_of(config: ConfigDict, batch: dict[str, np.ndarray]) -> np.ndarray:
