@@ -9,6 +9,8 @@ import data
 from configs import demo
 from data import folds
 from data.loading import training_batches
+from sazs_jax.edges import TILE
+from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model
 from sazs_jax.training.optimizer import make_optimizer
 from sazs_jax.training.segmentation import Segmentation
@@ -42,9 +44,11 @@ def loss_and_grad():
     config = demo.get_config()
     config.model.embedding_dim = config.model.decoder_width = 8
     config.loss.label_space = "sampled"
+    config.loss.shape_weight = config.loss.bce_weight = 1.0
     model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
     graphdef, state = create_state(model, make_optimizer(config.optimizer, 10, freeze_encoder=False))
-    task = Segmentation(config, np.random.default_rng(1).normal(size=(16, 8)))
+    mlp = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
+    task = Segmentation(config, np.random.default_rng(1).normal(size=(16, 8)), mlp)
     function = map_over_devices(
         make_loss_and_grad(graphdef, task, config.train), task.constants, devices=jax.devices()[:1]
     )

@@ -10,8 +10,10 @@ import pytest
 from flax import nnx
 
 from configs import demo, pascal
+from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
 from sazs_jax.models import sazs
+from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.dpt import resize_aligned
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model, cosine_logits
 from sazs_jax.models.vit import VIT_CONFIGS, resize_positions
@@ -38,7 +40,10 @@ def traced_step(config, num_anchors: int = 16):
     state = jax.eval_shape(make)
     graphdef, optimizer = graphs[0]
     anchors = np.zeros((num_anchors, config.model.embedding_dim), np.float32)
-    step = make_train_step(graphdef, optimizer, Segmentation(config, anchors), config.train, devices=jax.devices()[:1])
+    mlp = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0))) if config.loss.shape_weight else None
+    step = make_train_step(
+        graphdef, optimizer, Segmentation(config, anchors, mlp), config.train, devices=jax.devices()[:1]
+    )
     shape = (1, config.data.batch_size, config.data.crop, config.data.crop)
     batch = {
         "image": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
@@ -80,17 +85,34 @@ def test_cocos_eighty_classes_and_512_pixels_go_through_the_same_code():
     assert metrics["loss/align"].shape == ()
 
 
+@pytest.mark.parametrize("variant", ["vit_l16", "lite"])
+def test_the_shape_constraint_is_traced_at_real_size(variant):
+    config = pascal.get_config(1, variant)
+    config.loss.shape_weight = config.loss.bce_weight = 0.3
+    _, after, metrics = traced_step(config)
+    assert {"loss/total", "loss/align", "loss/shape", "loss/bce"} < set(metrics)
+    assert (
+        after.params["boundary_head"]["conv"]["kernel"].shape
+        == {
+            "vit_l16": (1, 1, 1024, 16),  # 4x4 logits for each cell of 16 pixels
+            "lite": (1, 1, 40, 4),
+        }[variant]
+    )
+
+
 @pytest.mark.parametrize(("variant", "stride"), [("vit_l16", 2), ("vit_b16", 2), ("vit_s16", 2), ("lite", 4)])
 def test_one_real_step_of_each_encoder(variant, stride, monkeypatch):
     """At reduced depth and size, through the very function that training maps."""
     config = pascal.get_config(1, variant)
     config.model.dtype, config.model.decoder_width = "float32", 16
+    config.loss.bce_weight = 0.3
     encoder = config.model.encoder
     if encoder in VIT_CONFIGS:
         monkeypatch.setitem(VIT_CONFIGS, encoder, dataclasses.replace(VIT_CONFIGS[encoder], taps=(0, 1, 2, 3)))
     model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
     output = jax.eval_shape(model, jnp.zeros((1, 64, 96, 3), jnp.uint8))
     assert output.embeddings.shape == (1, 64 // stride, 96 // stride, 512)
+    assert output.boundary_logits.shape == (1, 16, 24)
     optimizer = make_optimizer(config.optimizer, 2, freeze_encoder=False)
     graphdef, state = create_state(model, optimizer)
     before = jax.tree.map(np.array, state.params)

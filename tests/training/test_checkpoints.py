@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import demo
+from configs import affine_mlp, defaults, demo
+from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
+from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import build_model
-from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors, claim_workdir, restore_model
+from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors, claim_workdir, restore_affine_mlp, restore_model
 from sazs_jax.training.optimizer import make_optimizer
 from sazs_jax.training.state import create_state
 from tests.random_weights import random_weights
@@ -93,6 +95,40 @@ def test_local_paths_are_stored_so_that_the_run_can_be_used_from_anywhere(config
     stored = json.loads((tmp_path / "run" / "config.json").read_text())["text"]
     assert stored["anchors"] == str(tmp_path / "words.npz")
     assert stored["tower"] == "openai/clip-vit-base-patch32"  # of a hub, no folder here
+
+
+@pytest.fixture
+def affine_run(tmp_path):
+    """The work directory of an untrained affine MLP of fold 1."""
+    config = affine_mlp.get_config()
+    config.data.fold = 1
+    claim_workdir(tmp_path / "affine", config)
+    mlp = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
+    _, state = create_state(mlp, make_optimizer(config.optimizer, 10, freeze_encoder=False))
+    checkpoints = Checkpoints(tmp_path / "affine", None)
+    checkpoints.save(state, batches(), 0.5, step=1)
+    checkpoints.close()
+    return tmp_path / "affine", mlp
+
+
+def test_an_affine_mlp_comes_back_for_a_run_of_its_fold(affine_run):
+    workdir, mlp = affine_run
+    config = defaults.get_config()
+    config.data.fold = 1
+    restored = restore_affine_mlp(workdir, config)
+    np.testing.assert_array_equal(restored.out.kernel[...], mlp.out.kernel[...])
+    config.data.fold = 2
+    with pytest.raises(UserError, match=r"another data\.fold \(1 there, 2 here\); train one anew"):
+        restore_affine_mlp(workdir, config)
+
+
+def test_a_missing_affine_mlp_and_runs_of_another_task_are_the_users_errors(affine_run, config, tmp_path):
+    with pytest.raises(UserError, match="loss.shape_weight is not 0 and needs loss.affine_mlp; train it by"):
+        restore_affine_mlp("", config)
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        restore_affine_mlp(tmp_path / "nothing", config)
+    with pytest.raises(UserError, match="is a run of task=affine_mlp; give a run of task=segmentation"):
+        restore_model(affine_run[0])
 
 
 def test_a_claimed_directory_without_a_checkpoint_can_be_claimed_again(config, tmp_path):
