@@ -8,6 +8,7 @@ them, and how |theta - I| grows with a shift, a rotation and a change of scale.
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +66,8 @@ def main(arguments: Sequence[str]) -> None:
     print("\nmean |theta - I| by motion, undisturbed, 0 to the largest of training; rank correlation with the amount")
     for name, make in motions(config.affine).items():
         found = [response(mlp, config, tiles, make(amount)) for amount in AMOUNTS]
-        rank = spearmanr(AMOUNTS, found).statistic
-        print(f"{name:9s} {rank:5.2f}  " + " ".join(f"{value:.3f}" for value in found))
+        rank: Any = spearmanr(AMOUNTS, found)
+        print(f"{name:9s} {rank.statistic:5.2f}  " + " ".join(f"{value:.3f}" for value in found))
 
 
 def held_out_batches(config: ConfigDict) -> list[dict[str, np.ndarray]]:

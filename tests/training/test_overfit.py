@@ -15,8 +15,8 @@ from sazs_jax.training.state import create_state, merge_model
 from sazs_jax.training.step import make_train_step, shard_batch
 from tests.random_weights import random_weights
 
-NUM_STEPS = 500
-SIDE = 96
+NUM_STEPS = 600
+SIDE = 64
 CLASSES = (12, 13, 17)  # dog, horse, sheep: seen in fold 1
 
 
