@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.loss.affine_mlp = ""  # work directory of a run of configs/affine_mlp.py; L_shape needs one
     config.loss.patches = (3, 6)  # rows and columns of tiles that Eq. 2 runs over
     config.loss.edge_width = 2  # width of a true edge in pixels, even; 2 is Sobel's own
-    config.loss.void_band = 5  # half of the widest void band, pixels, that the labels beside it are grown into
+    config.loss.void_band = 5  # void bands up to twice as wide, pixels, are closed by the labels beside them
 
     config.data = ConfigDict()
     config.data.dataset = "pascal_5i"  # pascal_5i, shapes
@@ -51,8 +51,8 @@ def get_config() -> ConfigDict:
     config.affine.log_scale = 0.15  # natural logarithm of the scale, either way, of x and y apart
     config.affine.shear = 0.1  # either way
     config.affine.shift = 0.3  # either way, in half tiles, of x and y apart
-    config.affine.missing = 0.25  # share of a tile whose edges are left out
-    config.affine.spurious = 0.25  # share of a tile that shows edges of another place
+    config.affine.missing = 0.25  # edges are left out where a smooth field in [0, 1] is below this
+    config.affine.spurious = 0.25  # and shown from another place where another field is
     config.affine.blur = 1.5  # standard deviation, in samples of a tile
     config.affine.weakest = 0.3  # least factor on the edges' strength
     config.affine.floor = 0.2  # grey of the ground

@@ -28,7 +28,7 @@ def get_config():
     config.optimizer.warmup = 0.1
     config.optimizer.clip_norm = 1.0
     config.train.num_steps = 600
-    config.train.eval_every = 300
+    config.train.eval_every = 600
     config.train.save_every = 300
-    config.train.image_every = 300
+    config.train.image_every = 600
     return config

@@ -58,6 +58,11 @@ def training_batches(
     if config.batch_size < 1 or config.batch_size % process_count:
         raise UserError(f"data.batch_size is {config.batch_size}; expected a multiple of the {process_count} processes")
     low, high = config.scale
+    if not 0 < low <= high or config.crop < 1 or not 0 <= config.jitter <= 1:
+        raise UserError(
+            f"data.scale={tuple(config.scale)}, data.crop={config.crop}, data.jitter={config.jitter}: expected a range "
+            "of factors above 0, a side of at least 1 pixel, and a share from 0 to 1"
+        )
     augmentation = Augmentation(
         config.crop, (float(low), float(high)), float(config.rotation), config.flip, float(config.jitter)
     )

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> None:
     quiet = config.copy_and_resolve_references()
     quiet.affine.update(missing=0.0, spurious=0.0, blur=0.0, floor=0.0, weakest=1.0)
     for name, settings in (("disturbed pairs", config), ("undisturbed pairs", quiet)):
-        scores = AffineRegression(settings).evaluate(mlp, batches)
+        scores: Any = AffineRegression(settings).evaluate(mlp, batches)
+        if scores["reduction"] is None:
+            raise UserError("no tile of the selection images shows motion; give a data set with more of them")
         entries = ", ".join(
             f"{entry} {scores[f'error_{entry}']:.3f} ({scores[f'error_identity_{entry}']:.3f})"
             for entry in ("xx", "xy", "x", "yx", "yy", "y")

@@ -33,6 +33,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
     config = defaults.get_config()
     config.data.root = _DATA_ROOT.value
+    if not _DATA_ROOT.value:
+        raise UserError("--data_root takes a VOC devkit folder")
     loss = config.loss
     shares: dict[str, list[tuple[float, float, float]]] = {"VOC": [], "SBD": []}
     rows: dict[str, list] = {"VOC": [], "SBD": []}
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str]) -> None:
             drawn = np.where(known[..., None], image, image // 2 + 64)
             drawn[edges] = (255, 0, 0)
             rows[kind].append((f"{kind}, red: edge, pale: unknown", drawn.astype(np.uint8)))
+    if not any(shares.values()):
+        raise UserError(f"{_DATA_ROOT.value} has no training lists; give a devkit that has them")
     for kind, found in shares.items():
         edge, left_open, known = np.mean(found, axis=0) if found else (np.nan,) * 3
         print(

@@ -45,7 +45,7 @@ def affine_pairs(
     keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)  # (B, count)
     theta = jax.vmap(jax.vmap(lambda key: random_theta(jax.random.fold_in(key, 0), config)))(keys)
     moved = move_tiles(tiles, places, theta, patches)
-    other = jnp.roll(jnp.roll(moved, 1, axis=0), 5, axis=1)  # edges of another place, for those that are not there
+    other = jnp.roll(moved, count // 2, axis=1)  # edges of another place of the image, for those that are not there
     predicted = jax.vmap(jax.vmap(lambda key, a, b: disturb(jax.random.fold_in(key, 1), a, b, config)))(
         keys, moved, other
     )
@@ -100,13 +100,14 @@ def disturb(
     key: Key[Array, ""], tile: Float[Array, "R R"], other: Float[Array, "R R"], config: ConfigDict
 ) -> Float[Array, "R R"]:
     """A tile as a network might predict it: parts missing, parts of `other` added, blurred, weaker, on grey."""
-    missing, added, strength, blur, weaker, ground = jax.random.split(key, 6)
-    tile = tile * (_blotches(missing) >= jax.random.uniform(strength, maxval=config.missing))
-    spurious = other * (_blotches(added) < jax.random.uniform(added, maxval=config.spurious))
-    tile = jnp.maximum(tile, spurious * jax.random.uniform(strength))
-    tile = blur_tiles(tile, jax.random.uniform(blur, maxval=config.blur))
-    floor = jax.random.uniform(ground, maxval=config.floor)
-    return floor + (1 - floor) * tile * jax.random.uniform(weaker, minval=config.weakest)
+    missing_key, spurious_key, key = jax.random.split(key, 3)
+    missing, spurious, strength, blur, factor, floor = jax.random.uniform(key, (6,))
+    tile = tile * (_blotches(missing_key) >= missing * config.missing)
+    shown = other * (_blotches(spurious_key) < spurious * config.spurious)
+    tile = jnp.maximum(tile, shown * strength)
+    tile = blur_tiles(tile, blur * config.blur)
+    floor = floor * config.floor
+    return floor + (1 - floor) * tile * (config.weakest + (1 - config.weakest) * factor)
 
 
 def shows_motion(tiles: Float[Array, "B T R R"]) -> Bool[Array, "B T"]:

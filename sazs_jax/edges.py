@@ -1,11 +1,26 @@
 """Edges of a label map, and the tiles that true and predicted edges are compared in (paper 3.3)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+from ml_collections import ConfigDict
+
+from sazs_jax.errors import UserError
 
 VOID = 255
 TILE = 32  # raster of a tile, samples a side, whatever its size in the image
+
+
+def check_edge_settings(config: ConfigDict) -> None:
+    """Raise a UserError where `patches`, `edge_width` or `void_band` of the `loss` group cannot work."""
+    whole = all(isinstance(n, int) and n > 0 for n in config.patches)
+    if len(config.patches) != 2 or not whole or config.edge_width not in range(2, 33, 2) or config.void_band < 0:
+        raise UserError(
+            f"loss.patches={tuple(config.patches)}, loss.edge_width={config.edge_width}, "
+            f"loss.void_band={config.void_band}: expected rows and columns, an even width from 2 to 32, a band from 0"
+        )
 
 
 def edge_targets(
@@ -37,24 +52,33 @@ def edge_targets(
 def close_thin_void(labels: UInt8[Array, "B H W"], band: int) -> UInt8[Array, "B H W"]:
     """Grow the labels on both sides into void bands up to 2 * `band` pixels wide; wider void stays as it was.
 
-    VOC's masks draw such a band on every outline: closed, the regions meet in its middle. Distances are city-block.
+    VOC's masks draw such a band on every outline: closed, the regions meet in its middle. Steps to four and to eight
+    neighbours take turns, so that bands of every direction close alike.
     """
 
-    def grow(_, grown):
-        (above, below), (left, right) = _neighbours(grown, VOID)
-        nearest = jnp.minimum(jnp.minimum(above, below), jnp.minimum(left, right))  # void is the largest value
+    def grow(step, grown):  # void is the largest value
+        nearest = _around(grown, step, VOID, jnp.minimum)
         return jnp.where(grown == VOID, nearest, grown)
+
+    def recover(step, wide):
+        return wide | (void & _around(wide, step, False, jnp.logical_or))
 
     void = labels == VOID
     grown = jax.lax.fori_loop(0, band, grow, labels)
-
-    def recover(_, wide):
-        (above, below), (left, right) = _neighbours(wide, False)
-        return wide | (void & (above | below | left | right))
-
     # What growth did not reach is the core of wide void; twice the band reaches its corners again.
     wide = jax.lax.fori_loop(0, 2 * band, recover, grown == VOID)
     return jnp.where(wide, jnp.uint8(VOID), grown)
+
+
+def holds_edge(edges: Bool[Array, "B H W"], patches: tuple[int, int]) -> Bool[Array, "B T"]:
+    """Whether a pixel on an edge lies in each of rows x columns patches."""
+    _, height, width = edges.shape
+    row, column = (
+        jnp.arange(count)[:, None] == jnp.arange(size) * count // size
+        for count, size in zip(patches, (height, width), strict=True)
+    )  # (rows, H) and (columns, W), the patch of each pixel
+    counts = jnp.einsum("rh,bhw,cw->brc", *(x.astype(jnp.float32) for x in (row, edges, column)))
+    return counts.reshape(len(edges), -1) > 0
 
 
 def edge_tiles(edges: Float[Array, "B H W"], patches: tuple[int, int]) -> Float[Array, "B T R R"]:
@@ -92,15 +116,13 @@ def _differ(a: list[jax.Array], b: list[jax.Array]) -> Bool[Array, "B H W"]:
 
 def _dilate(mask: Bool[Array, "B H W"]) -> Bool[Array, "B H W"]:
     """The mask and its eight neighbours."""
-    above, below = _neighbours(mask, False)[0]
-    mask = mask | above | below
-    left, right = _neighbours(mask, False)[1]
-    return mask | left | right
+    return _around(mask, 1, False, jnp.logical_or)
 
 
-def _neighbours(
-    x: Shaped[Array, "B H W"], outside: int | bool
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """Every pixel's neighbours above and below, left and right; `outside` beyond the frame."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1)), constant_values=outside)
-    return (padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]), (padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
+def _around(x: Shaped[Array, "B H W"], step: int | Int[Array, ""], outside: int | bool, join: Callable) -> jax.Array:
+    """`join` of every pixel and its four neighbours (even `step`) or eight (odd); `outside` beyond the frame."""
+    vertical = jnp.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=outside)
+    vertical = join(join(vertical[:, :-2], vertical[:, 2:]), x)
+    centre = jnp.where(step % 2 == 1, vertical, x)
+    beside = jnp.pad(centre, ((0, 0), (0, 0), (1, 1)), constant_values=outside)
+    return join(join(beside[..., :-2], beside[..., 2:]), vertical)

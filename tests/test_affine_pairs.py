@@ -88,6 +88,36 @@ def test_without_disturbances_the_predicted_tile_is_the_moved_one():
         np.testing.assert_allclose(pairs.predicted.reshape(2, 9, TILE, TILE)[i], moved[0], atol=1e-5)
 
 
+def only(**settings):
+    """Disturbances that are all off but these."""
+    config = defaults.get_config().affine
+    config.update(missing=0.0, spurious=0.0, blur=0.0, floor=0.0, weakest=1.0)
+    config.update(settings)
+    return config
+
+
+def test_each_disturbance_does_what_it_says():
+    tile, other = np.full((TILE, TILE), 0.5, np.float32), np.ones((TILE, TILE), np.float32)
+    keys = jax.random.split(jax.random.key(0), 200)
+
+    def run(**settings):
+        return np.asarray(
+            jax.vmap(lambda key: disturb(key, jnp.asarray(tile), jnp.asarray(other), only(**settings)))(keys)
+        )
+
+    left_out = (run(missing=0.8) < 1e-3).mean(axis=(1, 2))
+    added = run(spurious=0.8)
+    shown = (added > 0.501).mean(axis=(1, 2))
+    assert left_out.max() > 0.3
+    assert shown.max() > 0.3
+    assert added.max() > 0.9
+    both = [(run(missing=0.8, spurious=0.8) < 1e-3).mean(axis=(1, 2)), shown]
+    assert abs(np.corrcoef(both)[0, 1]) < 0.5  # what is missing says nothing of what is added
+    weaker = run(weakest=0.3).max(axis=(1, 2))
+    assert 0.14 < weaker.min() < 0.25 < 0.4 < weaker.max() <= 0.5
+    np.testing.assert_allclose(run(), tile[None].repeat(200, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_disturbed_tile_stays_within_0_and_1_and_is_another(seed):
     tile, other = jnp.asarray(line(0.3)), jnp.asarray(line(1.8))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles
+from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles, holds_edge
 
 VOID = 255
 
@@ -15,21 +15,22 @@ def reference_closed(labels: np.ndarray, band: int) -> np.ndarray:
     """`close_thin_void` of one map, by breadth-first search."""
     height, width = labels.shape
 
-    def beside(y, x):
-        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            if 0 <= y + dy < height and 0 <= x + dx < width:
-                yield y + dy, x + dx
+    def beside(y, x, step):
+        for dy, dx in np.ndindex(3, 3):
+            near = abs(dy - 1) + abs(dx - 1) <= (2 if step % 2 else 1)
+            if near and 0 <= y + dy - 1 < height and 0 <= x + dx - 1 < width:
+                yield y + dy - 1, x + dx - 1
 
     grown = labels.copy()
-    for _ in range(band):
+    for step in range(band):
         before = grown.copy()
         for y, x in zip(*np.nonzero(before == VOID), strict=True):
-            grown[y, x] = min((before[p] for p in beside(y, x)), default=VOID)
+            grown[y, x] = min((before[p] for p in beside(y, x, step)), default=VOID)
     wide = grown == VOID
-    for _ in range(2 * band):
+    for step in range(2 * band):
         before = wide.copy()
         for y, x in zip(*np.nonzero((labels == VOID) & ~before), strict=True):
-            wide[y, x] = any(before[p] for p in beside(y, x))
+            wide[y, x] = any(before[p] for p in beside(y, x, step))
     return np.where(wide, VOID, grown).astype(np.uint8)
 
 
@@ -103,6 +104,26 @@ def test_an_outline_under_a_thin_band_stays_an_edge_in_its_middle():
     edges, known = edge_targets(jnp.asarray(two_halves(slice(29, 34))), void_band=3, width=2)  # 5 pixels, VOC's
     assert known.all()
     np.testing.assert_array_equal(np.flatnonzero(edges[0, 16]), [31, 32])
+
+
+@pytest.mark.parametrize("band_width", [4, 6, 8])
+def test_a_band_closes_in_every_direction(band_width):
+    y, x = np.mgrid[:128, :128] - 63.5
+    radius = np.hypot(y, x)
+    labels = np.where(radius < 40, 1, 0).astype(np.uint8)
+    labels[np.abs(radius - 40) < band_width / 2] = VOID
+    edges, known = edge_targets(jnp.asarray(labels)[None], void_band=5, width=2)
+    assert known.all()
+    assert edges.any()
+    assert np.abs(radius[np.asarray(edges[0])] - 40).max() < 3  # all of the outline, and nothing else
+    angles = np.rad2deg(np.arctan2(y, x))[np.asarray(edges[0])]
+    assert np.diff(np.sort(angles)).max() < 3
+
+
+def test_a_patch_holds_the_edges_of_its_own_pixels():
+    edges = np.zeros((1, 50, 100), bool)
+    edges[0, 16, 33] = True  # rows end at 17 and 34, columns at 17, 34, 50, ...
+    assert np.flatnonzero(holds_edge(jnp.asarray(edges), (3, 6))).tolist() == [1]
 
 
 def test_wide_void_and_the_frame_give_no_edge_and_no_target():

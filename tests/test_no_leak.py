@@ -8,7 +8,7 @@ from flax import nnx
 import data
 from configs import demo
 from data import folds
-from data.loading import training_batches
+from data.loading import run_batches
 from sazs_jax.edges import TILE
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model
@@ -55,29 +55,34 @@ def loss_and_grad():
     return lambda batch: jax.device_get(function(state, shard_batch(batch, 1)))
 
 
-def outcome(loss_and_grad, data_config, root, unseen_pixels, lookup) -> list[bytes]:
-    """Loss, gradients and BatchNorm statistics of two batches, to the bit."""
-    config = data_config(root, fold=FOLD)
-    dataset = data.load(config, splits=("train",))
-    batches = training_batches(dataset.train, dataset.train_indices(FOLD, unseen_pixels), lookup, config, seed=0)
+def outcome(loss_and_grad, data_config, root, unseen_pixels) -> list[bytes]:
+    """Loss, gradients and BatchNorm statistics of two batches as train.py makes them, to the bit."""
+    config = demo.get_config()
+    config.data = data_config(root, fold=FOLD)
+    config.loss.unseen_pixels = unseen_pixels
+    dataset = data.load(config.data, splits=("train",))
+    batches = run_batches(config, dataset, dataset.train_indices(FOLD, unseen_pixels))
     return [leaf.tobytes() for _ in range(2) for leaf in jax.tree.leaves(loss_and_grad(next(batches)))]
 
 
 @pytest.mark.parametrize("unseen_pixels", ["ignore", "others"])
 def test_permuting_the_unseen_classes_on_disk_changes_nothing(make_devkit, data_config, loss_and_grad, unseen_pixels):
-    lookup = folds.training_lookup(20, folds.unseen_classes(20, FOLD), unseen_pixels)
     results = [
-        outcome(loss_and_grad, data_config, build(make_devkit, name, ids), unseen_pixels, lookup)
+        outcome(loss_and_grad, data_config, build(make_devkit, name, ids), unseen_pixels)
         for name, ids in (("plain", {}), ("permuted", PERMUTED))
     ]
     assert results[0] == results[1]
 
 
-def test_with_a_broken_look_up_the_permutation_shows(make_devkit, data_config, loss_and_grad):
-    lookup = folds.training_lookup(20, folds.unseen_classes(20, FOLD), "ignore")
-    lookup[9] = 3  # one unseen class goes through
+def test_with_a_broken_look_up_the_permutation_shows(make_devkit, data_config, loss_and_grad, monkeypatch):
+    def broken(*arguments):
+        lookup = folds.training_lookup(*arguments)
+        lookup[9] = 3  # one unseen class goes through
+        return lookup
+
+    monkeypatch.setattr("data.datasets.training_lookup", broken)
     results = [
-        outcome(loss_and_grad, data_config, build(make_devkit, name, ids), "ignore", lookup)
+        outcome(loss_and_grad, data_config, build(make_devkit, name, ids), "ignore")
         for name, ids in (("plain", {}), ("permuted", PERMUTED))
     ]
     assert results[0] != results[1]

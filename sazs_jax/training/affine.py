@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from sazs_jax import visualization
 from sazs_jax.affine_pairs import AffinePairs, affine_pairs, move_tiles
-from sazs_jax.edges import TILE, edge_targets
+from sazs_jax.edges import TILE, check_edge_settings, edge_targets
 from sazs_jax.losses import shape_loss_sum
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import DEVICE_AXIS
@@ -27,6 +27,7 @@ class AffineRegression:
 
     def __init__(self, config: ConfigDict):
         """`config` is the whole config: the groups `affine` and `loss` are used."""
+        check_edge_settings(config.loss)
         self.config = config
         self.weights = {"theta": 1.0}
         self.constants = {}
@@ -55,16 +56,19 @@ class AffineRegression:
         edges, _ = edge_targets(labels, void_band=loss.void_band, width=loss.edge_width)
         return affine_pairs(edges.astype(jnp.float32), keys, tuple(loss.patches), self.config.affine)
 
-    def evaluate(self, model: AffineMLP, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    def evaluate(self, model: AffineMLP, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float | None]:
         """Errors on tiles of `batches`, under the random transforms and disturbances of training.
 
         Returns:
           `reduction`, 1 - error / error_identity; `error`, the mean Frobenius norm of the error of theta;
           `error_identity`, that of the identity; and of each entry of theta's upper rows the mean absolute error of
-          either, `error_xy` and `error_identity_xy` for the second of the first row.
+          either, `error_xy` and `error_identity_xy` for the second of the first row. `reduction` alone, None, where no
+          tile shows motion.
         """
         found = [self._errors(model, batch, jax.random.key(i)) for i, batch in enumerate(batches)]
         estimate, identity = (np.concatenate(errors) for errors in zip(*found, strict=True))  # (N, 2, 3)
+        if not len(estimate):
+            return {"reduction": None}
         scores = {}
         for name, errors in (("error", estimate), ("error_identity", identity)):
             scores[name] = float(np.linalg.norm(errors, axis=(1, 2)).mean())

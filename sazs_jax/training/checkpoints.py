@@ -8,6 +8,7 @@ The latest checkpoint and the best on the selection images are kept.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -166,12 +167,18 @@ def restore_affine_mlp(workdir: str | os.PathLike, config: ConfigDict) -> Affine
             "loss.shape_weight is not 0 and needs loss.affine_mlp; train it by "
             "python train.py --config configs/affine_mlp.py --workdir A, with the same data.fold, and give A"
         )
+    workdir = Path(workdir).expanduser()
     trained = _flatten(_config_of(workdir, "affine_mlp").to_dict())
     wanted = _flatten(json.loads(config.to_json()))
     different = [
-        f"{key} ({trained[key]!r} there, {wanted[key]!r} here)"
-        for key in ("data.dataset", "data.fold", *(f"loss.{k}" for k in ("patches", "edge_width", "void_band")))
-        if trained[key] != wanted[key]
+        f"{key} ({trained.get(key)!r} there, {wanted[key]!r} here)"
+        for key in (
+            "data.dataset",
+            "data.fold",
+            "data.crop",
+            *(f"loss.{k}" for k in ("patches", "edge_width", "void_band")),
+        )
+        if trained.get(key) != wanted[key]
     ]
     if different:
         raise UserError(f"the affine MLP of {workdir} was trained with another {', '.join(different)}; train one anew")
@@ -185,8 +192,8 @@ def _config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
         workdir = Path(workdir).absolute()
         raise UserError(f"{workdir} holds no checkpoint; train one: python train.py --config F --workdir {workdir}")
     config = load_config(workdir)
-    if config.task != task:
-        raise UserError(f"{workdir} is a run of task={config.task}; give a run of task={task}")
+    if config.get("task") != task:
+        raise UserError(f"{workdir} is a run of task={config.get('task')}; give a run of task={task}")
     return config
 
 
@@ -264,7 +271,7 @@ def _stored_score(folder: Path, step: int) -> float:
     try:
         return json.loads((folder / _STEP_NAMES.build_name(step) / "metrics" / "metrics").read_text())[_SCORE]
     except (OSError, ValueError, KeyError):
-        return -1.0
+        return -math.inf
 
 
 def _split(state: TrainState) -> tuple[dict, dict]:

@@ -131,6 +131,9 @@ def train(
 
 
 def _check_settings(config: ConfigDict) -> None:
+    for name in ("num_steps", "seed"):
+        if config.train[name] < 0:
+            raise UserError(f"train.{name}={config.train[name]} must be at least 0")
     for name in ("accumulate", "log_every", "image_every", "eval_every", "save_every"):
         if config.train[name] < 1:
             raise UserError(f"train.{name}={config.train[name]} must be at least 1; give a large number for never")

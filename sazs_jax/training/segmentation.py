@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from sazs_jax import visualization
-from sazs_jax.edges import edge_targets, edge_tiles
+from sazs_jax.edges import check_edge_settings, edge_targets, edge_tiles, holds_edge
 from sazs_jax.errors import UserError
 from sazs_jax.losses import (
     LABEL_SPACES,
@@ -88,10 +88,9 @@ class Segmentation:
             inputs |= {"edges": edges, "known": known}
             counts |= {"on": jnp.sum(edges), "off": jnp.sum(known & ~edges)}
         if "shape" in self.weights:
-            tiles = edge_tiles(inputs["edges"].astype(jnp.float32), loss.patches)
-            holds_edge = jnp.any(tiles > 0, axis=(-2, -1))
-            inputs |= {"tiles": tiles, "holds_edge": holds_edge}
-            counts["tiles"] = jnp.sum(holds_edge)
+            inputs["tiles"] = edge_tiles(inputs["edges"].astype(jnp.float32), loss.patches)
+            inputs["holds_edge"] = holds_edge(inputs["edges"], loss.patches)
+            counts["tiles"] = jnp.sum(inputs["holds_edge"])
         return inputs, psum(counts, DEVICE_AXIS)
 
     def losses(self, constants: Any, model: SAZS, inputs: Any, totals: Any) -> dict[str, Array]:
@@ -167,12 +166,11 @@ def _check(config: ConfigDict, anchors: np.ndarray) -> None:
             f"the text anchors have {anchors.shape[1]} dimensions; "
             f"set model.embedding_dim to that (it is {model.embedding_dim})"
         )
-    if min(loss.shape_weight, loss.bce_weight) < 0 or loss.edge_width not in range(2, 33, 2) or loss.void_band < 0:
+    if min(loss.shape_weight, loss.bce_weight) < 0:
         raise UserError(
-            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}, "
-            f"loss.edge_width={loss.edge_width}, loss.void_band={loss.void_band}: expected weights and a band of at "
-            "least 0 and an even width from 2 to 32"
+            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected at least 0"
         )
+    check_edge_settings(loss)
     if model.pretrained and (model.encoder, model.pretrained) != ("efficientnet_lite0", "package"):
         raise UserError(
             f"model.pretrained={model.pretrained!r} does not go with model.encoder={model.encoder!r}; "

@@ -40,10 +40,8 @@ def task() -> AffineRegression:
 def mlp(task):
     """Trained for a few seconds, through the step that the command trains with."""
     config = task.config
-    graphdef, state = create_state(
-        task.build(jax.random.key(0)), make_optimizer(config.optimizer, NUM_STEPS, freeze_encoder=False)
-    )
     optimizer = make_optimizer(config.optimizer, NUM_STEPS, freeze_encoder=False)
+    graphdef, state = create_state(task.build(jax.random.key(0)), optimizer)
     step = make_train_step(graphdef, optimizer, task, config.train, devices=jax.devices()[:1])
     maps = [scenes(seed, 32) for seed in range(16)]
     for i in range(NUM_STEPS):
@@ -66,20 +64,28 @@ def test_its_answer_grows_with_the_motion(task, mlp):
     tiles = edge_tiles(edges.astype(jnp.float32), PATCHES)
     usable = np.asarray(shows_motion(tiles)).ravel()
     amounts = np.linspace(0, 1, 6)
-    for motion in ("shift", "rotation"):
+    for motion in ("shift", "rotation", "scale"):
         found = []
         for amount in amounts:
-            theta = (
-                make_theta(shift=(amount * ranges.shift,) * 2)
-                if motion == "shift"
-                else make_theta(rotation=amount * ranges.rotation)
-            )
+            theta = {
+                "shift": make_theta(shift=(amount * ranges.shift,) * 2),
+                "rotation": make_theta(rotation=amount * ranges.rotation),
+                "scale": make_theta(log_scale=(2 * amount * ranges.log_scale,) * 2),
+            }[motion]
             places = jnp.broadcast_to(jnp.arange(tiles.shape[1]), tiles.shape[:2])
             moved = move_tiles(tiles, places, jnp.broadcast_to(theta, (*tiles.shape[:2], 3, 3)), PATCHES)
             estimate = mlp(tiles.reshape(-1, 32, 32), moved.reshape(-1, 32, 32))
             found.append(float(jnp.linalg.norm(estimate - jnp.eye(3), axis=(1, 2))[usable].mean()))
         rank: Any = spearmanr(amounts, found)
         assert rank.statistic > 0.9, (motion, found)
+
+
+def test_pairs_do_not_depend_on_the_layout_over_devices(task):
+    labels, keys = jnp.asarray(scenes(7, 4)), jax.random.split(jax.random.key(0), 4)
+    together = task.pairs(labels, keys)
+    apart = [task.pairs(labels[i : i + 2], keys[i : i + 2]) for i in (0, 2)]
+    for whole, first, second in zip(together, *apart, strict=True):
+        np.testing.assert_allclose(whole, np.concatenate([first, second]), atol=1e-6)
 
 
 def f_measure(predicted: np.ndarray, edges: np.ndarray, tolerance: int = 1) -> float:
