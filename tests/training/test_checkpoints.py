@@ -114,7 +114,7 @@ def affine_run(tmp_path):
 def test_an_affine_mlp_comes_back_for_a_run_of_its_fold(affine_run):
     workdir, mlp = affine_run
     config = defaults.get_config()
-    config.data.fold = 1
+    config.data.fold, config.data.crop = 1, 320
     restored = restore_affine_mlp(workdir, config)
     np.testing.assert_array_equal(restored.out.kernel[...], mlp.out.kernel[...])
     config.data.fold = 2
