@@ -30,7 +30,7 @@ CLASS_NAMES = VOC_CLASSES
 MIN_PIXELS = 2048  # of a class in a mask, for a made list
 SBD_FOLDERS = ("benchmark_RELEASE/dataset/cls", "SBD/cls", "dataset/cls")
 LIST_FOLDERS = {"train": "trn", "val": "val"}
-# What Pillow and SciPy raise on a file that is broken, cut short or of another kind.
+# What Pillow and SciPy raise on a file that is broken, cut short or of another kind (NotImplementedError: MATLAB 7.3).
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, NotImplementedError)
 
 

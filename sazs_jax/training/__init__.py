@@ -1,1 +1,1 @@
-"""Training: optimizer, state, the pmapped step, checkpoints, TensorBoard and the loop."""
+"""Training: tasks (what is trained), optimizer, state, the pmapped step, checkpoints, TensorBoard and the loop."""
