@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     if config.task not in prepare:
         raise UserError(f"task={config.task!r} is unknown; choose one of {', '.join(prepare)}")
     dataset = data.load(config.data, splits=("train",))
-    indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels)
+    indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels, config.data.exclude)
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = run_batches(config, dataset, indices, **host)
     train(config, str(_WORKDIR.value), batches=batches, **prepare[config.task](config, dataset))
@@ -53,10 +53,10 @@ def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     names = ("others", *dataset.class_names)
     text = text_source(config.text)
     anchors = StoredAnchors(names, text.embed(names), text.source)
-    seen = dataset.seen(config.data.fold)
+    seen = dataset.seen(config.data.fold, config.data.exclude)
     mlp = restore_affine_mlp(config.loss.affine_mlp, config) if config.loss.shape_weight else None
     task = Segmentation(config, anchors.embeddings[[0, *(1 + c for c in seen)]], mlp)
-    episodes = count_pairs(dataset.selection_pairs(config.data.fold), "all_pairs")
+    episodes = count_pairs(dataset.selection_pairs(config.data.fold, seen), "all_pairs")
     images = partial(labelled_images, dataset.train, sorted(episodes), episodes)
     evaluate = selection_scores(dataset.class_names, seen, anchors.embeddings, config, images)
     return {"task": task, "anchors": anchors, "evaluate": evaluate if episodes else None}
@@ -65,7 +65,8 @@ def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
 def affine_mlp(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     """The task, and its errors on tiles of the selection images."""
     task = AffineRegression(config)
-    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold)})
+    seen = dataset.seen(config.data.fold, config.data.exclude)
+    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold, seen)})
     held_out = list(itertools.islice(run_batches(config, dataset, selection), 8)) if selection else []
     return {"task": task, "evaluate": partial(task.evaluate, batches=held_out) if selection else None}
 

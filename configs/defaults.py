@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
     config.data.root = ""  # VOC devkit folder; "": download the official archives
     config.data.cache = ""  # where prepared data lives; "": $SAZS_CACHE, else ~/.cache/sazs_jax
     config.data.fold = 0  # the fold whose classes are unseen
+    config.data.exclude = ()  # names of more classes that training is shown nothing of
     config.data.crop = 480  # side of a training crop in pixels
     config.data.batch_size = 6  # images a step, over all devices and hosts
     config.data.scale = (0.5, 2.0)  # range of the random resize

@@ -76,37 +76,49 @@ class SegmentationData:
         """0-based classes that fold `fold` tests. Raises UserError when it is out of range."""
         return unseen_classes(len(self.class_names), fold)
 
-    def seen(self, fold: int) -> tuple[int, ...]:
-        """0-based classes that training with `fold` unseen learns, ascending."""
-        return seen_classes(len(self.class_names), self.unseen(fold))
+    def withheld(self, fold: int, exclude: Sequence[str] = ()) -> tuple[int, ...]:
+        """0-based classes that training is shown nothing of: those of the fold, and those that `exclude` names.
 
-    def training_lookup(self, fold: int, unseen_pixels: str) -> UInt8[np.ndarray, "256"]:
-        """See `folds.training_lookup`."""
-        return training_lookup(len(self.class_names), self.unseen(fold), unseen_pixels)
+        Raises:
+            UserError: the fold is out of range, or the data set has no such class.
+        """
+        if unknown := [name for name in exclude if name not in self.class_names]:
+            raise UserError(
+                f"data.exclude names {', '.join(unknown)}; expected classes of {', '.join(self.class_names)}"
+            )
+        return tuple(sorted({*self.unseen(fold), *(self.class_names.index(name) for name in exclude)}))
 
-    def train_indices(self, fold: int, unseen_pixels: str) -> list[int]:
-        """Unique images of `train` listed with a class that `fold` trains on, less the selection tenth.
+    def seen(self, fold: int, exclude: Sequence[str] = ()) -> tuple[int, ...]:
+        """0-based classes that training learns: all but the withheld ones, ascending."""
+        return seen_classes(len(self.class_names), self.withheld(fold, exclude))
 
-        'drop' also leaves out images that hold a pixel of an unseen class.
+    def training_lookup(self, fold: int, unseen_pixels: str, exclude: Sequence[str] = ()) -> UInt8[np.ndarray, "256"]:
+        """See `folds.training_lookup`; its unseen classes are the withheld ones."""
+        return training_lookup(len(self.class_names), self.withheld(fold, exclude), unseen_pixels)
+
+    def train_indices(self, fold: int, unseen_pixels: str, exclude: Sequence[str] = ()) -> list[int]:
+        """Unique images of `train` listed with a class that is seen, less the selection tenth.
+
+        'drop' also leaves out images that hold a pixel of a withheld class.
 
         Raises:
             UserError: a training list is missing, or no image is left.
         """
-        listed = sorted({i for i, _ in self._seen_pairs(fold)})
+        listed = sorted({i for i, _ in self._pairs(fold, self.seen(fold, exclude))})
         indices = [i for i in listed if not is_selection(self.train.image_ids[i])]
         if unseen_pixels == "drop":
-            unseen = set(self.unseen(fold))
-            indices = [i for i in indices if unseen.isdisjoint(self.train.present[i])]
+            withheld = set(self.withheld(fold, exclude))
+            indices = [i for i in indices if withheld.isdisjoint(self.train.present[i])]
         if not indices:
             raise UserError(f"no image to train on for fold {fold}: its training lists name none; give fuller lists")
         return indices
 
-    def selection_pairs(self, fold: int) -> list[tuple[int, int]]:
-        """(Image index in `train`, 0-based class) of the selection images and the seen classes.
+    def selection_pairs(self, fold: int, classes: Sequence[int]) -> list[tuple[int, int]]:
+        """(Image index in `train`, 0-based class) of the selection images and some classes outside the fold.
 
-        They choose checkpoints and settings.
+        Those of the seen classes choose checkpoints; those of excluded ones choose settings for unseen words.
         """
-        return [(i, c) for i, c in self._seen_pairs(fold) if is_selection(self.train.image_ids[i])]
+        return [(i, c) for i, c in self._pairs(fold, classes) if is_selection(self.train.image_ids[i])]
 
     def test_pairs(self, fold: int) -> list[tuple[int, int]]:
         """(Image index in `val`, 0-based class) of the fold's own list, in its order.
@@ -121,13 +133,14 @@ class SegmentationData:
             )
         return list(self.val.pair_list[fold])
 
-    def _seen_pairs(self, fold: int) -> list[tuple[int, int]]:
-        seen = set(self.seen(fold))
+    def _pairs(self, fold: int, classes: Sequence[int]) -> list[tuple[int, int]]:
+        """The training lists' pairs of some classes, all outside the fold."""
+        wanted = set(classes) - set(self.unseen(fold))
         missing = [f for f in range(NUM_FOLDS) if f != fold and f not in self.train.pair_list]
         if missing:
             names = ", ".join(f"splits/trn/fold{f}.txt" for f in missing)
             raise UserError(f"training with fold {fold} unseen needs the lists of the other folds; add {names}")
-        return [(i, c) for pairs in self.train.pair_list.values() for i, c in pairs if c in seen]
+        return [(i, c) for pairs in self.train.pair_list.values() for i, c in pairs if c in wanted]
 
 
 def load(config: ConfigDict, splits: Sequence[str] = ("train", "val")) -> SegmentationData:

@@ -95,7 +95,7 @@ def run_batches(
     return training_batches(
         dataset.train,
         indices,
-        dataset.training_lookup(config.data.fold, config.loss.unseen_pixels),
+        dataset.training_lookup(config.data.fold, config.loss.unseen_pixels, config.data.exclude),
         config.data,
         seed=config.train.seed,
         labels_only=config.task == "affine_mlp",

@@ -75,7 +75,8 @@ def main(arguments: Sequence[str]) -> None:
 def held_out_batches(config: ConfigDict) -> list[dict[str, np.ndarray]]:
     """Remapped label maps of the selection images, in crops as training would cut them."""
     dataset = data.load(config.data, splits=("train",))
-    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold)})
+    seen = dataset.seen(config.data.fold, config.data.exclude)
+    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold, seen)})
     return list(itertools.islice(run_batches(config, dataset, selection), NUM_BATCHES))
 
 

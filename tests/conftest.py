@@ -80,6 +80,7 @@ def data_config(tmp_path):
                 "root": str(root),
                 "cache": str(tmp_path / "cache"),
                 "fold": 1,
+                "exclude": (),
                 "crop": 32,
                 "batch_size": 4,
                 "scale": (0.5, 2.0),

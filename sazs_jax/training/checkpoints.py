@@ -175,6 +175,7 @@ def restore_affine_mlp(workdir: str | os.PathLike, config: ConfigDict) -> Affine
         for key in (
             "data.dataset",
             "data.fold",
+            "data.exclude",
             "data.crop",
             *(f"loss.{k}" for k in ("patches", "edge_width", "void_band")),
         )

@@ -58,16 +58,31 @@ def test_three_sets(make_devkit, data_config, monkeypatch):
     # Each image once, though it is listed with two seen classes.
     assert names(prepared.train_indices(3, "ignore")) == ["a_bird", "a_cat", "a_cat_and_dog", "a_dog"]
     assert prepared.test_pairs(1) == [(0, 7), (1, 9), (0, 9)]
-    assert prepared.selection_pairs(1) == []
+    assert prepared.selection_pairs(1, prepared.seen(1)) == []
 
     monkeypatch.setattr("data.datasets.is_selection", lambda image_id: image_id.startswith("a_cat"))
     assert names(prepared.train_indices(1, "ignore")) == ["a_bird", "a_dog"]
-    assert [(ids[i], c) for i, c in prepared.selection_pairs(3)] == [
+    assert [(ids[i], c) for i, c in prepared.selection_pairs(3, prepared.seen(3))] == [
         ("a_cat", 7),
         ("a_cat_and_dog", 7),
         ("a_cat_and_dog", 11),
     ]
-    assert [(ids[i], c) for i, c in prepared.selection_pairs(1)] == [("a_cat_and_dog", 11)]  # the cat is unseen
+    # The cat is unseen, and stays so when it is asked for.
+    assert [(ids[i], c) for i, c in prepared.selection_pairs(1, (7, 11))] == [("a_cat_and_dog", 11)]
+
+
+def test_excluded_classes_are_withheld_as_the_unseen_are(make_devkit, data_config):
+    config = data_config(make_devkit().root)
+    prepared = data.load(config)
+    ids = prepared.train.image_ids
+    assert [ids[i] for i in prepared.train_indices(1, "ignore", ("dog",))] == ["a_bird"]
+    assert 11 not in prepared.seen(1, ("dog",))
+    lookup = prepared.training_lookup(1, "ignore", ("dog",))
+    assert lookup[12] == 255  # the dog, as the unseen cat
+    assert lookup[8] == 255
+    assert sorted(set(lookup.tolist()) - {255}) == list(range(15))  # others and fourteen seen classes
+    with pytest.raises(UserError, match="data.exclude names unicorn"):
+        prepared.seen(1, ("unicorn",))
 
 
 def test_a_folder_with_val_lists_alone_can_be_scored(make_devkit, data_config):
