@@ -3,7 +3,6 @@
 python train.py --config configs/pascal_fold1.py --workdir runs/fold1 [--config.data.root=VOC2012 ...]
 """
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import data
-from data.loading import labelled_images, run_batches
+from data.loading import held_out_batches, labelled_images, run_batches
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.selection import selection_scores
@@ -65,10 +64,8 @@ def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
 def affine_mlp(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     """The task, and its errors on tiles of the selection images."""
     task = AffineRegression(config)
-    seen = dataset.seen(config.data.fold, config.data.exclude)
-    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold, seen)})
-    held_out = list(itertools.islice(run_batches(config, dataset, selection), 8)) if selection else []
-    return {"task": task, "evaluate": partial(task.evaluate, batches=held_out) if selection else None}
+    batches = held_out_batches(config, dataset)
+    return {"task": task, "evaluate": partial(task.evaluate, batches=batches) if batches else None}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Batches for training, by Grain, and whole images for evaluation."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from data.parallel import num_cpus, ordered_map
 from data.transforms import Augmentation
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import LabelledImage
+
+NUM_HELD_OUT = 8  # batches that an affine MLP is scored on
 
 
 def training_batches(
@@ -101,6 +104,13 @@ def run_batches(
         labels_only=config.task == "affine_mlp",
         **host,
     )
+
+
+def held_out_batches(config: ConfigDict, dataset: SegmentationData) -> list[dict[str, np.ndarray]]:
+    """A few batches of the selection images, cut as training would cut them; none where there is no such image."""
+    seen = dataset.seen(config.data.fold, config.data.exclude)
+    selection = sorted({image for image, _ in dataset.selection_pairs(config.data.fold, seen)})
+    return list(itertools.islice(run_batches(config, dataset, selection), NUM_HELD_OUT)) if selection else []
 
 
 @dataclass(frozen=True)

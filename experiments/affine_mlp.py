@@ -6,7 +6,6 @@ Prints the error of theta by parameter against predicting the identity, with the
 them, and how |theta - I| grows with a shift, a rotation and a change of scale.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,22 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from flax import nnx
 from ml_collections import ConfigDict
 from scipy.stats import spearmanr
 
 import data
-from data.loading import run_batches
+from data.loading import held_out_batches
 from sazs_jax.affine_pairs import disturb, make_theta, move_tiles, shows_motion
 from sazs_jax.edges import edge_targets, edge_tiles
 from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
-from sazs_jax.training.affine import AffineRegression
+from sazs_jax.training.affine import AffineRegression, estimate_theta
 from sazs_jax.training.checkpoints import load_config, restore_affine_mlp
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A run of configs/affine_mlp.py", required=True)
 
-NUM_BATCHES = 8
 _EIGHTHS = [(0.25, 0.0), (-0.25, 0.0), (0.0, 0.25), (0.0, -0.25)]  # shifts by an eighth of a tile, in half tiles
 AMOUNTS = np.linspace(0.0, 1.0, 9)  # of the largest motion that the MLP was trained with
 
@@ -40,7 +37,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
     config = load_config(_WORKDIR.value)
     mlp = restore_affine_mlp(_WORKDIR.value, config)
-    batches = held_out_batches(config)
+    batches = held_out_batches(config, data.load(config.data, splits=("train",)))
+    if not batches:
+        raise UserError(f"fold {config.data.fold} has no selection image to measure on; give fuller training lists")
 
     print("\nmean error of theta     MLP  identity  ratio | absolute, MLP (identity) by entry")
     quiet = config.copy_and_resolve_references()
@@ -70,14 +69,6 @@ def main(arguments: Sequence[str]) -> None:
         found = [response(mlp, config, tiles, make(amount)) for amount in AMOUNTS]
         rank: Any = spearmanr(AMOUNTS, found)
         print(f"{name:9s} {rank.statistic:5.2f}  " + " ".join(f"{value:.3f}" for value in found))
-
-
-def held_out_batches(config: ConfigDict) -> list[dict[str, np.ndarray]]:
-    """Remapped label maps of the selection images, in crops as training would cut them."""
-    dataset = data.load(config.data, splits=("train",))
-    seen = dataset.seen(config.data.fold, config.data.exclude)
-    selection = sorted({i for i, _ in dataset.selection_pairs(config.data.fold, seen)})
-    return list(itertools.islice(run_batches(config, dataset, selection), NUM_BATCHES))
 
 
 def edge_tiles_of(config: ConfigDict, batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -111,10 +102,5 @@ def response(
         keys = jax.random.split(jax.random.key(0), len(predicted))
         others = jnp.roll(predicted, 1, axis=0)
         predicted = jax.vmap(lambda key, a, b: disturb(key, a, b, config.affine))(keys, predicted, others)
-    error = np.asarray(_estimate(mlp, true, predicted)) - np.eye(3)
+    error = np.asarray(estimate_theta(mlp, true, predicted)) - np.eye(3)
     return float(np.linalg.norm(error, axis=(1, 2)).mean())
-
-
-@nnx.jit
-def _estimate(mlp: AffineMLP, true: jax.Array, predicted: jax.Array) -> jax.Array:
-    return mlp(true, predicted)

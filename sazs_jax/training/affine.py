@@ -103,9 +103,12 @@ class AffineRegression:
     ) -> tuple[AffinePairs, Float[Array, "N 3 3"]]:
         labels = jnp.asarray(batch["label"])
         pairs = self._pairs(labels, jax.random.split(key, len(labels)))
-        return pairs, _theta(model, pairs)
+        return pairs, estimate_theta(model, pairs.true, pairs.predicted)
 
 
 @nnx.jit
-def _theta(model: AffineMLP, pairs: AffinePairs) -> Float[Array, "N 3 3"]:
-    return model(pairs.true, pairs.predicted)
+def estimate_theta(
+    model: AffineMLP, true: Float[Array, "N R R"], predicted: Float[Array, "N R R"]
+) -> Float[Array, "N 3 3"]:
+    """Theta of each pair of tiles, compiled."""
+    return model(true, predicted)
