@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from sazs_jax.errors import UserError
+from sazs_jax.label_map import IGNORED, VOID
 
 NUM_FOLDS = 4
 OTHERS = 0
-VOID = 255
 UNSEEN_PIXELS = ("ignore", "others", "drop")
 
 VOC_CLASSES = (
@@ -59,7 +59,7 @@ def training_lookup(num_classes: int, unseen: tuple[int, ...], unseen_pixels: st
     """Table from label values on disk (0 others, c + 1 class c, 255 void) to those that training sees.
 
     Seen classes become 1..S in ascending order, whatever the ids of the unseen ones; pixels of unseen
-    classes become void ('ignore', and 'drop', which leaves such images out altogether) or others ('others').
+    classes become `IGNORED` ('ignore', and 'drop', which leaves such images out altogether) or others ('others').
     Any value that is no class becomes void.
 
     Raises:
@@ -71,8 +71,7 @@ def training_lookup(num_classes: int, unseen: tuple[int, ...], unseen_pixels: st
     lookup[OTHERS] = OTHERS
     for i, c in enumerate(seen_classes(num_classes, unseen)):
         lookup[c + 1] = i + 1
-    if unseen_pixels == "others":
-        lookup[[c + 1 for c in unseen]] = OTHERS
+    lookup[[c + 1 for c in unseen]] = OTHERS if unseen_pixels == "others" else IGNORED
     return lookup
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageOps
 
-from data.folds import VOID
+from sazs_jax.label_map import IGNORED
 
 FILL = (127, 127, 127)  # where there is no image; close to 0 once the encoders have normalised it
 
@@ -16,7 +16,7 @@ class Augmentation:
     """Random view of an image, `crop` pixels a side; the same generator state gives the same view.
 
     Images are resized by an antialiased bilinear filter, label maps by nearest neighbour. Where there is no
-    image the view is grey and its label void.
+    image the view is grey and its label `IGNORED`.
     """
 
     crop: int
@@ -73,9 +73,9 @@ class DrawnView:
         return self._crop(colors, Image.Resampling.BILINEAR, FILL)
 
     def of_label(self, label: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "crop crop"]:
-        """The crop; void where there is no image."""
+        """The crop; `IGNORED` where there is no image."""
         classes = self.window.cut(Image.fromarray(label), Image.Resampling.NEAREST)
-        return self._crop(classes, Image.Resampling.NEAREST, VOID)
+        return self._crop(classes, Image.Resampling.NEAREST, IGNORED)
 
     def _crop(self, part: Image.Image, resampling: Image.Resampling, fill: int | tuple[int, int, int]) -> np.ndarray:
         whole = self.window.paste(part, fill)

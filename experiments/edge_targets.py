@@ -19,8 +19,9 @@ from configs import defaults
 from data.codecs import decode_image, decode_label
 from sazs_jax import visualization
 from sazs_jax.atomic import write_atomically
-from sazs_jax.edges import VOID, edge_targets
+from sazs_jax.edges import edge_targets
 from sazs_jax.errors import UserError
+from sazs_jax.label_map import VOID
 
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "VOC devkit folder", required=True)
 _OUT = flags.DEFINE_string("out", None, "PNG file to write", required=True)

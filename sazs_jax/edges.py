@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
+from sazs_jax.label_map import VOID, is_void
 
-VOID = 255
 TILE = 32  # raster of a tile, samples a side, whatever its size in the image
 
 
@@ -28,18 +28,18 @@ def edge_targets(
 ) -> tuple[Bool[Array, "B H W"], Bool[Array, "B H W"]]:
     """Where two labelled regions meet: pixels at which Sobel's operator on the mask of some label is not 0.
 
-    Thin void is closed first (`close_thin_void`). Wide void and the image's frame give no edge.
+    Thin void is closed first (`close_thin_void`). Void that stays and the image's frame give no edge.
 
     Args:
-      labels: a remapped label map, 255 void.
+      labels: a remapped label map.
       void_band: half of the widest void band that is closed, pixels.
       width: of the edges in pixels, even; Sobel's own is 2.
 
     Returns:
-      The edges, and the pixels whose target is known: those out of reach of wide void. No edge is outside them.
+      The edges, and the pixels whose target is known: those out of reach of void. No edge is outside them.
     """
     labels = close_thin_void(labels, void_band)
-    void = labels == VOID
+    void = is_void(labels)
     known = ~_dilate(void)
     edges = _sobel_is_nonzero(labels) & known
     unknown = ~known
@@ -52,7 +52,8 @@ def edge_targets(
 def close_thin_void(labels: UInt8[Array, "B H W"], band: int) -> UInt8[Array, "B H W"]:
     """Grow the labels on both sides into void bands up to 2 * `band` pixels wide; wider void stays as it was.
 
-    VOC's masks draw such a band on every outline: closed, the regions meet in its middle. Steps to four and to eight
+    VOC's masks draw such a band on every outline: closed, the regions meet in its middle. `IGNORED` grows as a label
+    does, so that this holds beside an unseen object too, and no label grows into it. Steps to four and to eight
     neighbours take turns, so that bands of every direction close alike.
     """
 

@@ -1,15 +1,16 @@
 """Training losses: Eq. 1 (pixel-wise vision-language alignment), Eq. 2 (shape) and the boundary's cross-entropy.
 
 Each is a sum over some of the pixels or tiles: divided by a count over all devices, the sums make the loss.
-A label map here is remapped: 0 is `others`, 1..S are the seen classes in the order of the anchors, 255 is void.
-Void takes part in nothing. Unseen classes were remapped before (to void or to others), so no loss can see them.
+A label map here is remapped: 0 is `others`, 1..S are the seen classes in the order of the anchors, 254 and 255 are
+void (`label_map`), which takes part in nothing. Unseen classes were remapped before, so no loss can see them.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 
-VOID = 255
+from sazs_jax.label_map import is_void
+
 LABEL_SPACES = ("all", "sampled", "episode")
 
 
@@ -31,7 +32,7 @@ def align_loss_sum(
     batch, height, width = labels.shape
     logits = jax.image.resize(logits, (batch, height, width, logits.shape[-1]), "bilinear", antialias=False)
     logits = jnp.where(allowed[:, None, None, :], logits, -jnp.inf)
-    valid = labels != VOID
+    valid = ~is_void(labels)
     target = jnp.where(valid, labels, 0).astype(jnp.int32)
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)  # (B, H, W)
     picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
@@ -40,7 +41,7 @@ def align_loss_sum(
 
 def count_valid(labels: UInt8[Array, "..."]) -> Float[Array, ""]:
     """The number of pixels that are not void."""
-    return jnp.sum(labels != VOID, dtype=jnp.float32)
+    return jnp.sum(~is_void(labels), dtype=jnp.float32)
 
 
 def shape_loss_sum(theta: Float[Array, "N 3 3"], counted: Bool[Array, "N"]) -> Float[Array, ""]:
@@ -102,7 +103,7 @@ def apply_label_space(
     if label_space == "episode":
         chosen = jnp.argmax(jnp.where(others, -1.0, noise + present), axis=-1)  # (B,) a present class if there is one
         allowed = others | (jnp.arange(num_anchors) == chosen[:, None])
-        other_class = (labels != VOID) & (labels != chosen[:, None, None])
+        other_class = ~is_void(labels) & (labels != chosen[:, None, None])
         return jnp.where(other_class, 0, labels).astype(jnp.uint8), allowed
     raise ValueError(f"unknown label space {label_space!r}")
 

@@ -7,8 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles, holds_edge
-
-VOID = 255
+from sazs_jax.label_map import IGNORED, VOID
 
 
 def reference_closed(labels: np.ndarray, band: int) -> np.ndarray:
@@ -41,16 +40,16 @@ def reference_edges(labels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndar
         mask = (labels == value).astype(float)
         sobel |= (ndimage.sobel(mask, 0, mode="nearest") != 0) | (ndimage.sobel(mask, 1, mode="nearest") != 0)
     square = np.ones((3, 3))
-    known = np.logical_not(ndimage.binary_dilation(labels == VOID, square))
+    known = np.logical_not(ndimage.binary_dilation(labels >= IGNORED, square))
     edges, unknown = sobel & known, ~known
     if width > 2:
         edges, unknown = (ndimage.binary_dilation(x, square, iterations=width // 2 - 1) for x in (edges, unknown))
-    known = (edges | ~unknown) & (labels != VOID)
+    known = (edges | ~unknown) & (labels < IGNORED)
     return edges & known, known
 
 
 def random_maps(seed: int) -> np.ndarray:
-    """Blocks and single pixels of four labels, thin and wide void, some at the frame."""
+    """Blocks and single pixels of four labels, thin and wide void, some at the frame, ignored blocks and pixels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, (6, 40, 48)).astype(np.uint8)
     labels[:4] = rng.integers(0, 4, (4, 5, 6)).repeat(8, 1).repeat(8, 2)
@@ -58,6 +57,8 @@ def random_maps(seed: int) -> np.ndarray:
     labels[2][rng.random((40, 48)) < 0.2] = VOID
     labels[3][:, 20:23] = VOID  # thin
     labels[3][10:30, 30:48] = VOID  # wide, at the frame
+    labels[4][rng.random((40, 48)) < 0.1] = IGNORED
+    labels[3:5, 8:16, 16:24] = IGNORED  # beside and under the thin void
     labels[5][:12] = VOID
     return labels
 
@@ -141,10 +142,25 @@ def test_wide_void_and_the_frame_give_no_edge_and_no_target():
 def test_an_ignored_object_gives_no_edge_where_a_labelled_one_does():
     y, x = np.mgrid[:64, :64]
     disc = (y - 32) ** 2 + (x - 32) ** 2 < 18**2
-    for value, has_edge in ((1, True), (VOID, False)):  # an unseen class's mask is void
+    for value, has_edge in ((1, True), (IGNORED, False), (VOID, False)):
         edges, known = edge_targets(jnp.asarray(np.where(disc, value, 0)[None].astype(np.uint8)), void_band=5, width=2)
         assert edges.any() == has_edge
         assert known[0, 32, 32] == has_edge
+
+
+@pytest.mark.parametrize("outline", [0, 5])  # SBD's, VOC's
+@pytest.mark.parametrize("thickness", [1, 4, 30])
+def test_no_target_on_an_unseen_object_however_thin_it_is(thickness, outline):
+    labels = np.zeros((1, 48, 96), np.uint8)
+    start = 60 - thickness // 2
+    end = start + thickness
+    labels[..., 20:30] = 1  # a seen object beside it
+    labels[..., start - outline : end + outline] = VOID
+    labels[..., start:end] = IGNORED
+    edges, known = edge_targets(jnp.asarray(labels), void_band=5, width=2)
+    np.testing.assert_array_equal(np.flatnonzero(edges[0, 24]), [19, 20, 29, 30])
+    reach = outline // 2 + 1  # the middle of the band, where its edge would be
+    np.testing.assert_array_equal(np.flatnonzero(~known[0, 24]), np.arange(start - reach, end + reach))
 
 
 def test_tiles_are_the_patches_of_the_map_each_on_one_raster():

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from sazs_jax import visualization
 from sazs_jax.edges import check_edge_settings, edge_targets, edge_tiles, holds_edge
 from sazs_jax.errors import UserError
+from sazs_jax.label_map import VOID, is_void
 from sazs_jax.losses import (
     LABEL_SPACES,
-    VOID,
     align_loss_sum,
     apply_label_space,
     boundary_loss_sums,
@@ -117,14 +117,15 @@ class Segmentation:
         logits, boundary_logits = _predict(model, jnp.asarray(images), self.constants["anchors"])
         logits = jax.image.resize(logits, (*labels.shape, logits.shape[-1]), "bilinear")
         predictions = np.asarray(jnp.argmax(logits, axis=-1)).astype(np.uint8)
-        predictions = np.where(labels == VOID, VOID, predictions)
+        void = np.asarray(is_void(jnp.asarray(labels)))
+        shown, predictions = np.where(void, VOID, labels), np.where(void, VOID, predictions)
         overlays = [
             [
                 ("image", image),
                 ("truth", visualization.overlay(image, label)),
                 ("prediction", visualization.overlay(image, prediction)),
             ]
-            for image, label, prediction in zip(images, labels, predictions, strict=True)
+            for image, label, prediction in zip(images, shown, predictions, strict=True)
         ]
         pictures = {"train/overlays": visualization.sheet(overlays)}
         if boundary_logits is not None:

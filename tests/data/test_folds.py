@@ -16,7 +16,7 @@ def test_fold_out_of_range(fold):
         unseen_classes(20, fold)
 
 
-@pytest.mark.parametrize(("unseen_pixels", "unseen_becomes"), [("ignore", 255), ("drop", 255), ("others", 0)])
+@pytest.mark.parametrize(("unseen_pixels", "unseen_becomes"), [("ignore", 254), ("drop", 254), ("others", 0)])
 def test_lookup(unseen_pixels, unseen_becomes):
     lookup = training_lookup(8, (2, 3), unseen_pixels)  # seen 0 1 4 5 6 7
     on_disk = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 255])

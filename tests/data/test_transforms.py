@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.transforms import FILL, Augmentation
+from sazs_jax.label_map import IGNORED
 
 PLAIN = Augmentation(crop=32, scale=(1.0, 1.0), rotation=0.0, flip=False, jitter=0.0)
 
@@ -38,14 +39,14 @@ def test_a_crop_is_a_part_of_the_image_and_every_part_comes():
     assert len(corners) == 6
 
 
-def test_outside_a_small_image_is_grey_and_void():
+def test_outside_a_small_image_is_grey_and_ignored():
     image = np.full((20, 50, 3), 200, np.uint8)
     label = np.full((20, 50), 4, np.uint8)
     for view, classes in views(PLAIN, image, label, 10):
-        assert sorted(np.unique(classes)) == [4, 255]
+        assert sorted(np.unique(classes)) == [4, IGNORED]
         assert ((classes == 4).sum(axis=0) == 20).all()
         assert (view[classes == 4] == 200).all()
-        assert (view[classes == 255] == FILL).all()
+        assert (view[classes == IGNORED] == FILL).all()
 
 
 def test_flip_turns_image_and_label_together_half_of_the_time():
@@ -88,7 +89,7 @@ def test_rotation_moves_image_and_label_alike_and_only_so_far():
     image, label = scene(96, 96)
     augmentation = dataclasses.replace(PLAIN, rotation=10.0)
     for view, classes in views(augmentation, image, label, 20):
-        assert (classes != 255).all()  # the crop lies within the image: what turns in comes from around it
+        assert (classes != IGNORED).all()  # the crop lies within the image: what turns in comes from around it
         assert (np.abs(view[..., 0].astype(int) - 20 * classes) > 60).mean() < 0.05
     bar = np.zeros((64, 64), np.uint8)
     bar[28:36] = 1
@@ -105,8 +106,8 @@ def test_colours_change_only_in_the_image():
     image, label = np.full((20, 40, 3), (150, 100, 60), np.uint8), np.full((20, 40), 4, np.uint8)
     brightness = []
     for view, classes in views(dataclasses.replace(PLAIN, jitter=0.2), image, label, 40):
-        assert (view[classes == 255] == FILL).all()
-        assert set(np.unique(classes)) == {4, 255}
+        assert (view[classes == IGNORED] == FILL).all()
+        assert set(np.unique(classes)) == {4, IGNORED}
         brightness.append(view[classes == 4].mean() / image.mean())
     assert 0.78 < min(brightness) < 0.9
     assert 1.1 < max(brightness) < 1.22
