@@ -17,7 +17,7 @@ from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.selection import selection_scores
 from sazs_jax.text import text_source
 from sazs_jax.training.affine import AffineRegression
-from sazs_jax.training.checkpoints import StoredAnchors, restore_affine_mlp
+from sazs_jax.training.checkpoints import StoredAnchors, restore_affine_mlp, weights_digest
 from sazs_jax.training.loop import train
 from sazs_jax.training.segmentation import Segmentation
 
@@ -54,6 +54,7 @@ def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     anchors = StoredAnchors(names, text.embed(names), text.source)
     seen = dataset.seen(config.data.fold, config.data.exclude)
     mlp = restore_affine_mlp(config.loss.affine_mlp, config) if config.loss.shape_weight else None
+    config.loss.affine_mlp_digest = weights_digest(mlp) if mlp else ""
     task = Segmentation(config, anchors.embeddings[[0, *(1 + c for c in seen)]], mlp)
     episodes = count_pairs(dataset.selection_pairs(config.data.fold, seen), "all_pairs")
     images = partial(labelled_images, dataset.train, sorted(episodes), episodes)

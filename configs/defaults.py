@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     config.loss.shape_weight = 0.0  # lambda1 of Eq. 3; 0: without L_shape (published scripts: 0.3)
     config.loss.bce_weight = 0.0  # lambda2 of Eq. 3; 0: without L_bce (published scripts: 0.3)
     config.loss.affine_mlp = ""  # work directory of a run of configs/affine_mlp.py; L_shape needs one
+    config.loss.affine_mlp_digest = ""  # of its weights: written by train.py, so that a run goes on with no other
     config.loss.patches = (3, 6)  # rows and columns of tiles that Eq. 2 runs over
     config.loss.edge_width = 2  # width of a true edge in pixels, even; 2 is Sobel's own
     config.loss.void_band = 5  # void bands up to twice as wide, pixels, are closed by the labels beside them

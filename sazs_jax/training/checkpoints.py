@@ -7,6 +7,7 @@ The latest checkpoint and the best on the selection images are kept.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -187,6 +188,14 @@ def restore_affine_mlp(workdir: str | os.PathLike, config: ConfigDict) -> Affine
     return model
 
 
+def weights_digest(model: nnx.Module) -> str:
+    """SHA-256 of a network's arrays, one after the other."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(nnx.state(model)):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
 def _config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
     """The config of a run that has a checkpoint, of this task."""
     if not _checkpoint_steps(workdir):
@@ -228,7 +237,7 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Write the config into the work directory, or check that the checkpoints already there are of the same.
 
     Raises:
-      UserError: the directory belongs to a run with another config.
+      UserError: the directory belongs to a run with another config, or with another affine MLP at the same path.
     """
     path = Path(workdir) / "config.json"
     tree = json.loads(config.to_json())
@@ -238,13 +247,19 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
     if path.exists() and _checkpoint_steps(workdir):
         stored, wanted = _flatten(load_config(workdir).to_dict()), _flatten(tree)
         different = [
-            f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)"
+            key
             for key in sorted(stored.keys() | wanted.keys())
             if stored.get(key) != wanted.get(key) and not key.startswith(_FREE_TO_CHANGE)
         ]
-        if different:
+        if different == ["loss.affine_mlp_digest"]:
             raise UserError(
-                f"{workdir} holds a run with another config: {', '.join(different)}; "
+                f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "
+                "put that one back, or choose another --workdir"
+            )
+        if different:
+            listed = ", ".join(f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)" for key in different)
+            raise UserError(
+                f"{workdir} holds a run with another config: {listed}; "
                 "choose another --workdir, or repeat the run's own settings to go on with it"
             )
         if stored == wanted:

@@ -13,7 +13,14 @@ from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import build_model
-from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors, claim_workdir, restore_affine_mlp, restore_model
+from sazs_jax.training.checkpoints import (
+    Checkpoints,
+    StoredAnchors,
+    claim_workdir,
+    restore_affine_mlp,
+    restore_model,
+    weights_digest,
+)
 from sazs_jax.training.optimizer import make_optimizer
 from sazs_jax.training.state import create_state
 from tests.random_weights import random_weights
@@ -120,6 +127,22 @@ def test_an_affine_mlp_comes_back_for_a_run_of_its_fold(affine_run):
     config.data.fold = 2
     with pytest.raises(UserError, match=r"another data\.fold \(1 there, 2 here\); train one anew"):
         restore_affine_mlp(workdir, config)
+
+
+def test_a_run_goes_on_with_the_affine_mlp_it_began_with_alone(affine_run, config, tmp_path):
+    _, mlp = affine_run
+    config.loss.affine_mlp_digest = weights_digest(mlp)
+    claim_workdir(tmp_path / "run", config)
+    checkpoints = Checkpoints(tmp_path / "run", ANCHORS)
+    checkpoints.save(new_state(config), batches(), None, step=1)
+    checkpoints.close()
+    again = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
+    config.loss.affine_mlp_digest = weights_digest(again)
+    claim_workdir(tmp_path / "run", config)
+    again.out.kernel[...] += 1e-3
+    config.loss.affine_mlp_digest = weights_digest(again)
+    with pytest.raises(UserError, match="was trained with another affine MLP than .* holds now; put that one back"):
+        claim_workdir(tmp_path / "run", config)
 
 
 def test_a_missing_affine_mlp_and_runs_of_another_task_are_the_users_errors(affine_run, config, tmp_path):
