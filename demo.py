@@ -30,6 +30,7 @@ def main() -> None:
     words = sorted({word for name in shapes.CLASS_NAMES for word in name.split()} | {"others"})
     write_random_tower(config.text.tower, words, seed=0, dim=config.model.embedding_dim)
 
+    run("train.py", "--config", "configs/affine_mlp.py:demo", "--workdir", config.loss.affine_mlp)
     common = ["train.py", "--config", "configs/demo.py"]
     run(*common, "--workdir", str(UNTRAINED), "--config.train.num_steps=0")
     run("evaluate.py", "--workdir", str(UNTRAINED))

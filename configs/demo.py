@@ -13,6 +13,10 @@ def get_config():
     config.model.decoder_width = 24
     config.model.dtype = "float32"
     config.text.tower = "runs/demo/text_tower"  # written by demo.py
+    config.loss.shape_weight = 0.3
+    config.loss.bce_weight = 0.3
+    config.loss.affine_mlp = "runs/demo/affine"  # trained by demo.py
+    config.loss.patches = (2, 2)
     config.data.dataset = "shapes"
     config.data.fold = 1
     config.data.crop = 64
@@ -27,8 +31,9 @@ def get_config():
     config.optimizer.schedule = "one_cycle"
     config.optimizer.warmup = 0.1
     config.optimizer.clip_norm = 1.0
-    config.train.num_steps = 600
-    config.train.eval_every = 600
-    config.train.save_every = 300
-    config.train.image_every = 600
+    config.train.num_steps = 400
+    config.train.eval_every = 400
+    config.train.save_every = 200
+    config.train.image_every = 400
+    config.eval.resize = 128  # of 64, 128 and 256 the best on the selection images: at 64 the outlines are coarse
     return config

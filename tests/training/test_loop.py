@@ -52,6 +52,8 @@ def start(shared: Path, workdir: Path, *arguments: str, devices: int = 1) -> sub
         "data.batch_size": 4,
         "model.decoder_width": 8,
         "loss.label_space": "sampled",
+        "loss.shape_weight": 0.0,
+        "loss.bce_weight": 0.0,
         "train.num_steps": NUM_STEPS,
         "train.log_every": 1,
         "train.save_every": SAVE_EVERY,

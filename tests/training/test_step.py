@@ -27,6 +27,7 @@ def tiny_config(**changes):
     config = demo.get_config()
     config.model.embedding_dim = 16
     config.model.decoder_width = 16
+    config.loss.shape_weight = config.loss.bce_weight = 0.0
     config.update_from_flattened_dict(changes)
     return config
 
