@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -15,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tensorboardX.proto import event_pb2
 
 from configs import demo
 from data import shapes
 from sazs_jax.pretrained.random_clip_text import write_random_tower
 from sazs_jax.training.checkpoints import restore_model
+from tests.event_files import event_files, logged
 
 ROOT = Path(__file__).parents[2]
 SAVE_EVERY = 4
@@ -76,18 +75,8 @@ def finish(process: subprocess.Popen) -> str:
 def losses(workdir: Path) -> list[dict[int, float]]:
     """Of each event file, oldest first: step -> loss. A file that a kill cut short is read as far as it goes."""
     runs = []
-    for file in sorted(workdir.glob("events.*"), key=lambda file: file.stat().st_ctime):
-        data, position, found = file.read_bytes(), 0, {}
-        while position + 12 <= len(data):
-            (length,) = struct.unpack_from("<Q", data, position)
-            record = data[position + 12 : position + 12 + length]
-            if len(record) < length:
-                break
-            event = event_pb2.Event.FromString(record)  # pyright: ignore[reportAttributeAccessIssue]
-            for value in event.summary.value:
-                if value.tag == "loss/align":
-                    found[event.step] = value.simple_value
-            position += 16 + length
+    for file in event_files(workdir):
+        found = {step: value.simple_value for step, value in logged(file) if value.tag == "loss/align"}
         runs.append(found)
     return runs
 

@@ -1,0 +1,120 @@
+"""Training with the shape constraint and the experiments on it, as a person runs them (paper 3.3)."""
+
+import shutil
+
+import grain
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from configs import affine_mlp
+from data.folds import VOC_CLASSES, is_selection
+from sazs_jax.edges import TILE
+from sazs_jax.models.affine_mlp import AffineMLP
+from sazs_jax.training.checkpoints import Checkpoints
+from sazs_jax.training.optimizer import make_optimizer
+from sazs_jax.training.state import create_state
+from tests.event_files import event_files, logged
+from tests.random_weights import random_weights
+from tests.tiny_devkit import Devkit
+from tests.tiny_run import command, complaint
+
+DOG = 12
+
+
+def disc(rng: np.random.Generator, outline: int) -> np.ndarray:
+    """A dog's mask (64, 64): a disc with `outline` pixels of void around it."""
+    y, x = np.mgrid[:64, :64] - rng.uniform(24, 40, (2, 1, 1))
+    radius = np.hypot(y, x) - rng.uniform(10, 20)
+    return np.where(radius < 0, DOG, np.where(radius < outline, 255, 0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A devkit of VOC's and SBD's kinds of masks, half of its images in selection, and a table of words."""
+    folder = tmp_path_factory.mktemp("shape")
+    devkit, rng = Devkit(folder / "devkit"), np.random.default_rng(0)
+    names = [f"dog{i}" for i in range(60)]
+    names = [name for name in names if is_selection(name)][:4] + [name for name in names if not is_selection(name)][:4]
+    for i, name in enumerate(names):
+        devkit.add_jpeg(name, (64, 64))
+        devkit.add_mask(name, disc(rng, 5 * (i // 2 % 2)))
+    for fold in range(4):
+        devkit.write_list("trn", fold, *(f"{name}__{DOG}" for name in names if fold == 2))
+    words = ("others", *VOC_CLASSES)
+    np.savez(folder / "words.npz", names=words, embeddings=rng.normal(size=(len(words), 64)).astype(np.float32))
+    return folder
+
+
+def train(folder, config, workdir, **settings):
+    """train.py on the tiny devkit, for two steps."""
+    settings = {
+        "data.dataset": "pascal_5i",
+        "data.root": folder / "devkit",
+        "data.cache": folder / "cache",
+        "data.crop": 32,
+        "data.batch_size": 4,
+        "train.num_steps": 2,
+        "train.image_every": 2,
+        **settings,
+    }
+    overrides = (f"--config.{key}={value}" for key, value in settings.items())
+    return command("train.py", "--config", f"configs/{config}", "--workdir", workdir, *overrides)
+
+
+@pytest.fixture(scope="module")
+def affine(folder):
+    """The work directory of an affine MLP."""
+    result = train(folder, "affine_mlp.py:demo", folder / "affine")
+    assert result.returncode == 0, result.stderr
+    assert "selection reduction" in result.stderr + result.stdout
+    return folder / "affine"
+
+
+def test_a_run_trains_all_of_equation_3_and_goes_on_with_its_own_affine_mlp_alone(folder, affine, tmp_path):
+    mlp, run = tmp_path / "affine", tmp_path / "run"
+    shutil.copytree(affine, mlp)
+    settings = {
+        "model.decoder_width": 8,
+        "text.anchors": folder / "words.npz",
+        "loss.affine_mlp": mlp,
+        "loss.shape_weight": 0.3,
+        "loss.bce_weight": 0.3,
+    }
+    result = train(folder, "demo.py", run, **settings)
+    assert result.returncode == 0, result.stderr
+    (file,) = event_files(run)
+    found = {value.tag: value for step, value in logged(file) if step == 2}
+    losses = {name: found[f"loss/{name}"].simple_value for name in ("total", "align", "shape", "bce")}
+    assert min(losses.values()) > 0
+    assert losses["total"] == pytest.approx(losses["align"] + 0.3 * losses["shape"] + 0.3 * losses["bce"], rel=1e-5)
+    assert found["train/boundary"].image.width > 3 * 32  # image, true and predicted edges side by side
+
+    other = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
+    _, state = create_state(other, make_optimizer(affine_mlp.get_config().optimizer, 10, freeze_encoder=False))
+    checkpoints = Checkpoints(mlp, None)
+    checkpoints.save(state, iter(grain.MapDataset.range(4).to_iter_dataset()), 1.0, step=3)  # it was trained on
+    checkpoints.close()
+    line = complaint(train(folder, "demo.py", run, **settings))
+    assert f"{run} was trained with another affine MLP than {mlp} holds now; put that one back" in line
+
+
+def test_the_experiment_tells_what_an_affine_mlp_knows(affine):
+    result = command("-m", "experiments", "affine_mlp", "--workdir", affine)
+    assert result.returncode == 0, result.stderr
+    for row in ("disturbed pairs", "undisturbed pairs", "shift x", "shift y", "rotation", "scale"):
+        (line,) = (line for line in result.stdout.splitlines() if line.startswith(row))
+        assert np.isfinite([float(word) for word in line[20:].split("|")[0].split()]).all(), line
+
+
+def test_edge_targets_of_both_kinds_of_masks_are_drawn(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAZS_CACHE", str(folder / "cache"))
+    sheet = tmp_path / "edges.png"
+    result = command("-m", "experiments", "edge_targets", "--data_root", folder / "devkit", "--out", sheet)
+    assert result.returncode == 0, result.stderr
+    for kind in ("VOC", "SBD"):
+        (line,) = (line for line in result.stdout.splitlines() if line.startswith(f"{kind}: "))
+        assert 0.01 < float(line.split("edge pixels ")[1].split()[0]) < 0.1
+    with Image.open(sheet) as picture:
+        assert picture.width > 2 * 64
