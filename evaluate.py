@@ -1,34 +1,29 @@
 """Score a run on the unseen classes of its fold.
 
-python evaluate.py --workdir runs/fold1 [--data_root DIR] [--config.eval.resize=512 ...]
+python evaluate.py --workdir runs/fold1 [--data_root DIR] [--config.eval.resize=512 --config.spectral.features=lite ...]
 
-Writes W/eval/metrics.json and prints it as a table.
+Scores every fusion rule, writes W/eval/metrics.json and prints it as a table.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
 import data
-from configs import defaults
+from configs import overrides
 from data.loading import labelled_images
-from sazs_jax.errors import UserError, exit_on_user_error, run_command
+from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation import report
 from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.evaluator import Evaluator
+from sazs_jax.spectral.eigensegmenter import Eigensegmenter
 from sazs_jax.training.checkpoints import restore_model
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run, as given to train.py", required=True)
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Score this VOC devkit folder instead of the run's own")
-with exit_on_user_error():
-    try:  # reads the command line at once
-        _EVAL = ConfigDict({"eval": defaults.get_config().eval})
-        config_flags.DEFINE_config_dict("config", _EVAL, "Settings of the `eval` group other than the run's")
-    except (AttributeError, KeyError) as error:
-        known = ", ".join(_EVAL.eval)
-        raise UserError(f"unknown setting; --config.eval.KEY=VALUE takes one of the keys {known}") from error
+_PREDICTIONS = flags.DEFINE_string("predictions", None, "Folder for the masks of every episode, but for the oracle's")
+overrides.define(("eval", "spectral"))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
     config, model, anchors, step = restore_model(_WORKDIR.value)
-    config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    overrides.apply(config)
     if _DATA_ROOT.value is not None:
         if config.data.dataset != "pascal_5i" or not _DATA_ROOT.value:
             raise UserError("--data_root takes a VOC devkit folder, for a run on data.dataset=pascal_5i")
@@ -54,8 +49,10 @@ def main(arguments: Sequence[str]) -> None:
         resize=config.eval.resize,
         batch_size=config.eval.batch_size,
         min_pairs=config.eval.min_pairs,
+        eigensegmenter=Eigensegmenter(config.spectral) if config.spectral.features else None,
     )
-    scores = evaluator.run(model, labelled_images(dataset.val, listed, counts))
+    write = report.mask_writer(_PREDICTIONS.value, dataset.class_names) if _PREDICTIONS.value else None
+    scores = evaluator.run(model, labelled_images(dataset.val, listed, counts), record=write)
     metrics = {
         "step": int(step),
         "fold": config.data.fold,
@@ -64,12 +61,12 @@ def main(arguments: Sequence[str]) -> None:
         "protocol": config.eval.protocol,
         "resize": config.eval.resize,
         "anchors": anchors.source,
+        "spectral": config.spectral.to_dict(),
         **scores,
     }
     path = Path(_WORKDIR.value) / "eval" / "metrics.json"
     report.write_metrics(path, metrics)
-    print(report.table(metrics))
-    print(f"written to {path}")
+    print(f"{report.table(metrics)}\nwritten to {path}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 python predict.py --workdir runs/fold1 --labels "cat,sofa" --out masks IMAGE...
 
-For each image: NAME.mask.png (indexed: 0 background, then the labels), NAME.overlay.png and NAME.json (areas, scores).
+For each image: NAME.mask.png (indexed: 0 background, then the labels), NAME.overlay.png and NAME.json (areas, scores);
+with --eigensegments also NAME.eigensegments.png.
 """
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,19 @@ from PIL import Image
 
 from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError, run_command
-from sazs_jax.segmenter import Segmenter, read_image
-from sazs_jax.visualization import indexed_png, overlay_with_legend, png
+from sazs_jax.images import distinct_names, read_image
+from sazs_jax.segmenter import Segmenter
+from sazs_jax.spectral.fusion import RULES
+from sazs_jax.visualization import eigensegment_sheet, indexed_png, overlay_with_legend, png
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run, as given to train.py", required=True)
 _LABELS = flags.DEFINE_list("labels", None, "Words to look for, separated by commas", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to", required=True)
 _TEXT = flags.DEFINE_string("text", None, "Anchor table (.npz) or CLIP text tower, for words not trained with")
 _BACKGROUND = flags.DEFINE_string("background", "others", "others, none, or a threshold on the cosine")
+_FUSION = flags.DEFINE_enum("fusion", None, RULES, "How prediction and eigensegments combine; by default the run's own")
+_FEATURES = flags.DEFINE_string("features", None, "What eigensegments are made of; by default the run's own")
+_EIGENSEGMENTS = flags.DEFINE_bool("eigensegments", False, "Show the image's eigensegments too")
 
 _KINDS = (".mask.png", ".json", ".overlay.png")
 
@@ -34,10 +39,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("no images; name at least one after the flags")
     if len(labels) > 255:
         raise UserError(f"{len(labels)} labels; an indexed PNG holds 255: ask in several runs")
-    outputs = [[Path(_OUT.value, name + kind) for kind in _KINDS] for name in _output_names(images)]
+    kinds = (*_KINDS, ".eigensegments.png") if _EIGENSEGMENTS.value else _KINDS
+    outputs = [[Path(_OUT.value, name + kind) for kind in kinds] for name in distinct_names(images)]
     if overwritten := {path.resolve() for paths in outputs for path in paths} & {image.resolve() for image in images}:
         raise UserError(f"{min(overwritten)} is an input and would be overwritten; choose another --out")
-    segmenter = Segmenter.from_workdir(_WORKDIR.value, text=_TEXT.value)
+    segmenter = Segmenter.from_workdir(_WORKDIR.value, text=_TEXT.value, fusion=_FUSION.value, features=_FEATURES.value)
     problems = []
     for image, paths in zip(images, outputs, strict=True):
         try:
@@ -45,15 +51,18 @@ def main(arguments: Sequence[str]) -> None:
         except UserError as error:
             problems.append(str(error))
             continue
-        result = segmenter.segment(pixels, labels, background)
-        contents = (
+        (embedding,) = segmenter.embed([pixels])
+        result = segmenter.segment(embedding, labels, background)
+        contents = [
             indexed_png(result.label_map),
             json.dumps({"image": str(image), **result.summary()}, indent=2) + "\n",
             png(Image.fromarray(overlay_with_legend(pixels, result.label_map, labels))),
-        )
+        ]
+        if _EIGENSEGMENTS.value:
+            contents.append(png(Image.fromarray(eigensegment_sheet(pixels, segmenter.eigensegments(embedding)))))
         for path, content in zip(paths, contents, strict=True):
             write_atomically(path, content)
-        print(paths[-1])
+        print(paths[_KINDS.index(".overlay.png")])
     if problems:
         raise UserError("; ".join(problems))
 
@@ -63,16 +72,6 @@ def _background(text: str) -> str | float | None:
         return {"others": "others", "none": None}[text] if text in ("others", "none") else float(text)
     except ValueError:
         raise UserError(f"--background is {text!r}; expected others, none or a number between -1 and 1") from None
-
-
-def _output_names(images: Sequence[Path]) -> list[str]:
-    """The images' stems, numbered where two would fall together (on a disk that ignores case too)."""
-    names: dict[str, str] = {}
-    for stem in (image.stem for image in images):
-        numbered = itertools.chain([stem], (f"{stem}_{n}" for n in itertools.count(2)))
-        name = next(name for name in numbered if name.lower() not in names)
-        names[name.lower()] = name
-    return list(names.values())
 
 
 if __name__ == "__main__":

@@ -81,9 +81,27 @@ def get_config() -> ConfigDict:
     config.train.save_every = 500  # steps between checkpoints
     config.train.profile = 0  # first step of a five-step TensorBoard profile; 0: none
 
+    config.spectral = ConfigDict()
+    config.spectral.features = "dino"  # of Eq. 4: dino, lite, embeddings, or several joined by +; "": no eigensegments
+    config.spectral.dino = "facebook/dino-vits16"  # hub id, directory or file of DINO's weights
+    config.spectral.grid = 30  # cells a side of the grid that the image is squashed to; its square is the nodes
+    config.spectral.color_weight = 0.0  # lambda of Eq. 6; 0: without Z_shape
+    config.spectral.neighbors = 20  # k of Eq. 5
+    config.spectral.solver = "eigh"  # eigh: dense; subspace: the few eigenvectors that are needed, many times faster
+    config.spectral.num_segments = 5  # K of Eq. 7
+    config.spectral.iou_threshold = 0.5  # least IoU at which rule iou takes a segment for a mask
+    config.spectral.agreement_threshold = 0.2  # least IoU at which rule agreement looks at a segment
+    config.spectral.agreement_weight = 0.2  # cosine that it adds at an IoU of 1
+    config.spectral.projection_vectors = 8  # of rule projection
+    config.spectral.projection_weight = 0.6  # share of the projection in its logits
+    config.spectral.diffusion_steps = 5  # of rule diffusion
+    config.spectral.diffusion_tolerance = 0.1  # colour difference that halts it, in local standard deviations
+    config.spectral.cache = ""  # folder that keeps eigenvectors from one evaluation to the next; "": none
+
     config.eval = ConfigDict()
     config.eval.protocol = "all_pairs"  # all_pairs: every pair once; hsnet1000: the published count
     config.eval.resize = 0  # squash to this side before the network (published: 512); 0: the image's own size
     config.eval.batch_size = 8
     config.eval.min_pairs = 10  # fewest pairs for a class to count in miou_min_pairs
+    config.eval.fusion = "none"  # the rule that prediction uses, one of spectral.fusion.RULES
     return config

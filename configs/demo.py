@@ -31,6 +31,10 @@ def get_config():
     config.optimizer.schedule = "one_cycle"
     config.optimizer.warmup = 0.1
     config.optimizer.clip_norm = 1.0
+    config.spectral.features = "embeddings"
+    config.spectral.grid = 16
+    config.spectral.color_weight = 1.0
+    config.spectral.solver = "subspace"
     config.train.num_steps = 400
     config.train.eval_every = 400
     config.train.save_every = 200

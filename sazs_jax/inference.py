@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from sazs_jax.models.sazs import SAZS, cosine_logits
+from sazs_jax.spectral.features import to_grid
 
 LARGEST_SIDE = 1024  # of the network's input at an image's own size; larger images are shrunk to it
 CANVAS_STEP = 64  # canvases are multiples of this, so that few programs compile
@@ -126,7 +127,13 @@ class Network:
         self, pixels: UInt8[np.ndarray, "B H W 3"], anchors: Float[np.ndarray, "K D"]
     ) -> Float[Array, "B h w K"]:
         """Cosine in [-1, 1] of every pixel's embedding with every anchor (Eq. 1), at decoder resolution."""
-        return _cosine(self._graphdef, self._state, self.put(pixels), jax.device_put(anchors, self._whole))
+        return self.cosine_on_grid(pixels, anchors, 0)[0]
+
+    def cosine_on_grid(
+        self, pixels: UInt8[np.ndarray, "B H W 3"], anchors: Float[np.ndarray, "K D"], grid: int
+    ) -> tuple[Float[Array, "B h w K"], Float[Array, "B g g D"] | None]:
+        """`cosine`, and the embeddings resized to grid x grid (None for a grid of 0); their own map is not kept."""
+        return _cosine(self._graphdef, self._state, self.put(pixels), jax.device_put(anchors, self._whole), grid)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -134,9 +141,10 @@ def _embed(graphdef, state, images):
     return nnx.merge(graphdef, state)(images, train=False).embeddings
 
 
-@partial(jax.jit, static_argnums=0)
-def _cosine(graphdef, state, images, anchors):
-    return cosine_logits(nnx.merge(graphdef, state)(images, train=False).embeddings, anchors)
+@partial(jax.jit, static_argnums=(0, 4))
+def _cosine(graphdef, state, images, anchors, grid):
+    embeddings = nnx.merge(graphdef, state)(images, train=False).embeddings
+    return cosine_logits(embeddings, anchors), to_grid(embeddings, grid) if grid else None
 
 
 def _resample(x: jax.Array, axis: int, size: jax.Array, length: int) -> jax.Array:
@@ -169,28 +177,45 @@ def upsample(
 
 
 def upsampled_argmax(
-    logits: Float[Array, "B h w K"], sizes: Int[Array, "B 2"], canvas: tuple[int, int]
+    logits: Float[Array, "B h w K"],
+    sizes: Int[Array, "B 2"],
+    canvas: tuple[int, int],
+    values: Float[Array, "B h w K"] | None = None,
 ) -> tuple[Int[Array, "B H W"], Float[Array, "B H W"]]:
     """Index and value of the largest of `upsample`'s K logits at every pixel; of equal ones the first.
 
     Never holds more than CHUNK_ELEMENTS upsampled logits, whatever K.
+
+    Args:
+      logits: at decoder resolution.
+      sizes: own height and width of every image.
+      canvas: see `upsample`.
+      values: what the second result is taken from, upsampled likewise; by default the logits.
     """
     batch, h, w, classes = logits.shape
     chunk = max(1, min(classes, CHUNK_ELEMENTS // (batch * canvas[0] * canvas[1])))
     chunks = -(-classes // chunk)
     padding = ((0, 0), (0, 0), (0, 0), (0, chunks * chunk - classes))
-    padded = jnp.pad(logits, padding, constant_values=jnp.finfo(logits.dtype).min / 2)  # -inf would make NaN
-    stacked = jnp.moveaxis(padded.reshape(batch, h, w, chunks, chunk), 3, 0)  # (chunks, B, h, w, chunk)
+
+    def stacked(x):
+        x = jnp.pad(x, padding, constant_values=jnp.finfo(x.dtype).min / 2)  # -inf would make NaN
+        return jnp.moveaxis(x.reshape(batch, h, w, chunks, chunk), 3, 0)  # (chunks, B, h, w, chunk)
 
     def step(best, inputs):
-        index, value = best
-        number, part = inputs
+        index, largest, value = best
+        number, part, value_part = inputs
         part = upsample(part, sizes, canvas)
-        winner, top = jnp.argmax(part, axis=-1), jnp.max(part, axis=-1)
-        better = top > value
-        index = jnp.where(better, (number * chunk + winner).astype(jnp.int32), index)
-        return (index, jnp.where(better, top, value)), None
+        winner = jnp.argmax(part, axis=-1)[..., None]
+        top = jnp.take_along_axis(part, winner, axis=-1)[..., 0]
+        found = top
+        if values is not None:
+            found = jnp.take_along_axis(upsample(value_part, sizes, canvas), winner, axis=-1)[..., 0]
+        better = top > largest
+        index = jnp.where(better, (number * chunk + winner[..., 0]).astype(jnp.int32), index)
+        return (index, jnp.where(better, top, largest), jnp.where(better, found, value)), None
 
-    start = (jnp.zeros((batch, *canvas), jnp.int32), jnp.full((batch, *canvas), -jnp.inf, logits.dtype))
-    best, _ = jax.lax.scan(step, start, (jnp.arange(chunks), stacked))
-    return best
+    none = jnp.full((batch, *canvas), -jnp.inf, logits.dtype)
+    start = (jnp.zeros((batch, *canvas), jnp.int32), none, none)
+    parts = (jnp.arange(chunks), stacked(logits), None if values is None else stacked(values))
+    (index, _, value), _ = jax.lax.scan(step, start, parts)
+    return index, value

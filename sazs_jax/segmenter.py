@@ -4,23 +4,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Array, Bool, Float, Int, UInt8
+from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
+from sazs_jax.images import ImageLike, as_rgb
 from sazs_jax.inference import CANVAS_STEP, Network, make_batches, upsample, upsampled_argmax
 from sazs_jax.models.sazs import SAZS, cosine_logits
+from sazs_jax.spectral.eigen import Eigenvectors
+from sazs_jax.spectral.eigensegmenter import Eigensegmenter
+from sazs_jax.spectral.features import to_grid
+from sazs_jax.spectral.fusion import RULES, WITHOUT_EIGENVECTORS, FusionSettings, fuse
+from sazs_jax.spectral.segments import soft_segments
 from sazs_jax.text import AnchorTable, TextTower, check_compatible, find_name, open_text, text_source
 from sazs_jax.training.checkpoints import restore_model
 
 OTHERS = "others"
-
-ImageLike = np.ndarray | Image.Image | str | os.PathLike  # an array is uint8 (H, W, 3), RGB
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,23 @@ class ImageEmbedding:
 
     embeddings: Float[Array, "h w D"]  # at decoder resolution, on the device, not normalised
     size: tuple[int, int]  # the image's own height and width
+    pixels: UInt8[np.ndarray, "H2 W2 3"]  # as the network saw it
+    eigen: Eigenvectors | None = None  # a batch of one, on the device; where the fusion rule needs it
+
+
+@dataclass(frozen=True)
+class Eigensegments:
+    """The parts that an image falls into without any words (paper 3.4), at its own size.
+
+    Attributes:
+      masks: the eigensegments, most significant first.
+      soft: the eigenvectors behind them, in units of their mean absolute value; positive in the mask.
+      values: their eigenvalues, ascending.
+    """
+
+    masks: Bool[np.ndarray, "H W K"]
+    soft: Float[np.ndarray, "H W K"]
+    values: Float[np.ndarray, "K"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +59,8 @@ class Segmentation:
     Attributes:
       label_map: 0 background (never where background=None), i + 1 for labels[i].
       labels: the words asked for.
-      confidence: cosine in [-1, 1] of whatever won the pixel: a label, "others", or the best label that stayed below
-        the threshold.
+      confidence: cosine in [-1, 1], before any fusion, of whatever won the pixel: a label, "others", or, where all
+        stayed below the threshold, the best label.
       decoder_scores: cosine of each label, at decoder resolution.
     """
 
@@ -90,6 +111,8 @@ class Segmenter:
         anchors: Mapping[str, np.ndarray],
         text: Callable[[], AnchorTable | TextTower],
         *,
+        fusion: str = "none",
+        spectral: ConfigDict | None = None,
         resize: int = 0,
         batch_size: int = 8,
     ):
@@ -99,9 +122,24 @@ class Segmenter:
           model: the network.
           anchors: embeddings (D,) of the words known beforehand, "others" among them where it serves as background.
           text: opens the source of all other words; called when the first such word is asked for; may raise UserError.
+          fusion: rule that combines the network's logits with eigensegments, one of `spectral.fusion.RULES`.
+          spectral: the `spectral` group of a config; needed by every rule but none, and by `eigensegments`.
           resize: 0, the image's own size, or the side that it is squashed to for the network.
           batch_size: most images a pass.
+
+        Raises:
+          UserError: an unknown rule, or features of eigensegments that cannot be had.
         """
+        if fusion not in RULES:
+            raise UserError(f"the fusion rule {fusion!r} is unknown; choose one of {', '.join(RULES)}")
+        if spectral is None and fusion != "none":
+            raise ValueError(f"the fusion rule {fusion!r} needs the settings of `spectral`")
+        self._fusion = fusion
+        self._spectral = spectral
+        self._settings = FusionSettings.of_config(spectral) if spectral is not None else None
+        self._opened: Eigensegmenter | None = None
+        if fusion not in WITHOUT_EIGENVECTORS:
+            self._eigensegmenter()  # tell at once what is lacking
         self._network = Network(model)
         self._anchors = {word: np.asarray(row, np.float32) for word, row in anchors.items()}
         self._open_text = text
@@ -111,7 +149,13 @@ class Segmenter:
 
     @classmethod
     def from_workdir(
-        cls, workdir: str | os.PathLike, *, text: str | os.PathLike | None = None, batch_size: int = 8
+        cls,
+        workdir: str | os.PathLike,
+        *,
+        text: str | os.PathLike | None = None,
+        fusion: str | None = None,
+        features: str | None = None,
+        batch_size: int = 8,
     ) -> "Segmenter":
         """The best checkpoint of a run.
 
@@ -119,12 +163,16 @@ class Segmenter:
           workdir: as given to train.py.
           text: an anchor table (.npz) or a CLIP text tower (directory or hub id), for words that the run was not
             trained with; by default the run's own.
+          fusion: rule that combines prediction and eigensegments; by default the run's `eval.fusion`.
+          features: what eigensegments are made of; by default the run's `spectral.features`.
           batch_size: most images a pass.
 
         Raises:
-          UserError: there is no checkpoint.
+          UserError: there is no checkpoint; as the constructor.
         """
         config, model, stored, _ = restore_model(workdir)
+        if features is not None:
+            config.spectral.features = features
 
         def source() -> AnchorTable | TextTower:
             if text is not None:
@@ -142,7 +190,15 @@ class Segmenter:
             return opened
 
         anchors = dict(zip(stored.names, stored.embeddings, strict=True))
-        return cls(model, anchors, source, resize=config.eval.resize, batch_size=batch_size)
+        return cls(
+            model,
+            anchors,
+            source,
+            fusion=config.eval.fusion if fusion is None else fusion,
+            spectral=config.spectral,
+            resize=config.eval.resize,
+            batch_size=batch_size,
+        )
 
     def embed_words(self, words: Sequence[str]) -> Float[np.ndarray, "K D"]:
         """Text embeddings, not normalised; each word is looked up or encoded once and kept.
@@ -165,12 +221,12 @@ class Segmenter:
         return np.stack([self._anchors[word] for word in words])
 
     def embed(self, images: Sequence[ImageLike]) -> list[ImageEmbedding]:
-        """Pass images of any sizes through the network, in batches.
+        """Pass images of any sizes through the network, in batches; decompose them where the fusion rule asks for it.
 
         Raises:
           UserError: a file is no readable image.
         """
-        items = [(i, _to_array(image)) for i, image in enumerate(images)]
+        items = [(i, as_rgb(image)) for i, image in enumerate(images)]
         batches = make_batches(
             items,
             lambda item: item[1],
@@ -181,9 +237,43 @@ class Segmenter:
         found: dict[int, ImageEmbedding] = {}
         for batch in batches:
             embeddings = self._network.embed(batch.pixels)
+            eigen = None
+            if self._fusion not in WITHOUT_EIGENVECTORS:
+                eigen = self._decompose(batch.pixels, embeddings)
             for row, (i, image) in enumerate(batch.items):
-                found[i] = ImageEmbedding(embeddings[row], image.shape[:2])
+                own = None if eigen is None else jax.tree.map(lambda x, row=row: x[row : row + 1], eigen)
+                found[i] = ImageEmbedding(embeddings[row], image.shape[:2], batch.pixels[row], own)
         return [found[i] for i in range(len(items))]
+
+    def eigensegments(self, image: ImageLike | ImageEmbedding) -> Eigensegments:
+        """The first `spectral.num_segments` eigensegments of an image.
+
+        Raises:
+          UserError: a broken image, or features that cannot be had.
+        """
+        known = image if isinstance(image, ImageEmbedding) else self.embed([image])[0]
+        eigen = known.eigen
+        if eigen is None:
+            eigen = self._decompose(known.pixels[None], known.embeddings[None])
+        assert self._settings is not None
+        height, width = known.size
+        sizes = np.array([[height, width]], np.int32)
+        soft = _soft_segments(eigen, self._settings.num_segments, sizes, _canvas(known.size))
+        soft = np.asarray(soft)[0, :height, :width]
+        values = np.asarray(eigen.values)[0, : self._settings.num_segments]
+        return Eigensegments(soft > 0, soft, values)
+
+    def _eigensegmenter(self) -> Eigensegmenter:
+        if self._opened is None:
+            if self._spectral is None:
+                raise ValueError("eigensegments need the settings of `spectral`")
+            self._opened = Eigensegmenter(self._spectral)
+        return self._opened
+
+    def _decompose(self, pixels: UInt8[np.ndarray, "B H W 3"], embeddings: Float[Array, "B h w D"]) -> Eigenvectors:
+        segmenter = self._eigensegmenter()
+        coarse = to_grid(embeddings, segmenter.grid) if segmenter.takes_embeddings else None
+        return segmenter(self._network.put(pixels), coarse)
 
     @overload
     def segment(
@@ -238,40 +328,26 @@ class Segmenter:
     ) -> Segmentation:
         height, width = image.size
         sizes = np.array([[height, width]], np.int32)
-        scores, winner, best = jax.device_get(_winners(image.embeddings[None], anchors, sizes, _canvas(image.size)))
-        label_map, confidence = winner[0, :height, :width].astype(np.int32), best[0, :height, :width]
-        if background != OTHERS:
-            label_map = label_map + 1
-        if background not in (OTHERS, None):
-            label_map = np.where(confidence > background, label_map, 0).astype(np.int32)
-        return Segmentation(label_map, labels, confidence, scores[0, ..., len(anchors) - len(labels) :])
-
-
-def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
-    """An image file as RGB, turned upright as its EXIF orientation says.
-
-    Raises:
-      UserError: there is no such file, or it is not a whole image.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "there is no such file" if not Path(path).exists() else str(error)
-        raise UserError(f"cannot read the image {os.fspath(path)}: {reason}; give a whole JPEG or PNG file") from error
-
-
-def _to_array(image: ImageLike) -> np.ndarray:
-    if isinstance(image, str | os.PathLike):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise UserError(
-            f"expected an RGB image as uint8 (H, W, 3), or a list of them; this one is {image.dtype} {image.shape}"
+        threshold = None if background in (OTHERS, None) else float(background)
+        scores, winner, confidence = jax.device_get(
+            _winners(
+                image.embeddings[None],
+                anchors,
+                image.eigen,
+                image.pixels[None],
+                threshold,
+                sizes,
+                rule=self._fusion,
+                settings=self._settings,
+                background=background is not None,
+                canvas=_canvas(image.size),
+            )
         )
-    return image
+        label_map = winner[0, :height, :width].astype(np.int32)
+        if background is None:
+            label_map = label_map + 1
+        own_scores = scores[0, ..., len(anchors) - len(labels) :]
+        return Segmentation(label_map, labels, confidence[0, :height, :width], own_scores)
 
 
 def _check_labels(labels: Sequence[str], background: str | float | None) -> tuple[str, ...]:
@@ -298,10 +374,23 @@ def _canvas(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-@partial(jax.jit, static_argnames="canvas")
-def _winners(embeddings, anchors, sizes, canvas):
+@partial(jax.jit, static_argnames=("rule", "settings", "background", "canvas"))
+def _winners(embeddings, anchors, eigen, images, threshold, sizes, *, rule, settings, background, canvas):
+    """Cosines with the anchors, the index of the winner, and its cosine; a threshold comes as a label before all."""
     scores = cosine_logits(embeddings, anchors)
-    return scores, *upsampled_argmax(scores, sizes, canvas)
+    logits = values = scores
+    if threshold is not None:
+        logits = jnp.concatenate([jnp.full_like(scores[..., :1], threshold), scores], axis=-1)
+        values = jnp.concatenate([scores.max(axis=-1, keepdims=True), scores], axis=-1)
+    if rule != "none":
+        logits = fuse(rule, logits, eigen, images, settings, background=background)
+    return scores, *upsampled_argmax(logits, sizes, canvas, values)
+
+
+@partial(jax.jit, static_argnames=("count", "canvas"))
+def _soft_segments(eigen, count, sizes, canvas):
+    side = round(eigen.degrees.shape[1] ** 0.5)
+    return upsample(soft_segments(eigen, (side, side), count), sizes, canvas)
 
 
 @partial(jax.jit, static_argnames="canvas")

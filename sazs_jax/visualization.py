@@ -3,10 +3,14 @@
 import colorsys
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from sazs_jax.segmenter import Eigensegments
 
 VOID = 255
 _OPACITY = 0.5  # of the colour laid over the image
@@ -75,6 +79,23 @@ def _differs_from_neighbour(labels: np.ndarray) -> np.ndarray:
     for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
         edge |= padded[dy : dy + height, dx : dx + width] != labels
     return edge
+
+
+def eigensegment_sheet(image: UInt8[np.ndarray, "H W 3"], found: "Eigensegments") -> UInt8[np.ndarray, "h w 3"]:
+    """An image beside its eigenvectors (blue negative, white 0, red positive); below each, its eigensegment."""
+    vectors = [("image", image)]
+    masks = [("eigensegments", image)]
+    for k, value in enumerate(found.values):
+        vectors.append((f"eigenvalue {value:.3f}", _diverging(found.soft[..., k] / 2)))
+        masks.append((f"eigensegment {k + 1}", overlay(image, found.masks[..., k].astype(np.uint8))))
+    return sheet([vectors, masks])
+
+
+def _diverging(values: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Values in [-1, 1] from blue over white to red."""
+    share = np.clip(np.abs(values), 0, 1)[..., None]
+    ends = np.where((values > 0)[..., None], np.array([200.0, 20.0, 40.0]), np.array([30.0, 70.0, 200.0]))
+    return np.round(255 + share * (ends - 255)).astype(np.uint8)
 
 
 def legend(names: Sequence[str], labels: Sequence[int], width: int) -> UInt8[np.ndarray, "h w 3"]:

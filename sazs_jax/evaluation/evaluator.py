@@ -1,9 +1,11 @@
 """Scores a network on labelled images: episodes {others, class} and the generalised setting, in one pass."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import LabelledImage
+from sazs_jax.evaluation.masks import ORACLE, episode_masks, oracle_masks
 from sazs_jax.evaluation.metrics import (
     VOID,
     EpisodeScores,
@@ -21,8 +24,12 @@ from sazs_jax.evaluation.metrics import (
     outline_counts,
     overlap_counts,
 )
-from sazs_jax.inference import Batch, Network, make_batches, upsample, upsampled_argmax
+from sazs_jax.inference import Batch, Network, make_batches, upsampled_argmax
 from sazs_jax.models.sazs import SAZS
+from sazs_jax.spectral.eigensegmenter import Eigensegmenter
+from sazs_jax.spectral.fusion import RULES, fuse
+
+_PARTS = ("network", "eigensegments", "scoring")  # of the time that a batch takes
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,25 @@ class _Truth:
     labels: UInt8[np.ndarray, "B H W"]
     closed_labels: UInt8[np.ndarray, "B H W"]  # after `close_void`
     classes: Int[np.ndarray, "B E"]  # 0-based, of each image's episodes; the rest are 0 and not read
+
+
+class _Counts(NamedTuple):
+    masks: Bool[Array, "B H W R E"]  # on the device
+    overlap: Int[np.ndarray, "B R E 4"]
+    outline: Int[np.ndarray, "B R E 4"] | None
+    pixels: Int[np.ndarray, "R K K"] | None
+
+
+class Episode(NamedTuple):
+    """One pair under one rule."""
+
+    image_id: str
+    category: int  # 0-based class
+    weight: int  # how often the pair counts
+    rule: str
+    mask: Bool[np.ndarray, "H W"]  # predicted, at the image's own size
+    overlap: Int[np.ndarray, "4"]  # see `metrics.overlap_counts`
+    outline: Int[np.ndarray, "4"] | None  # see `metrics.outline_counts`
 
 
 class Evaluator:
@@ -51,6 +77,7 @@ class Evaluator:
         min_pairs: int = 10,
         boundary: bool = True,
         generalized: bool = True,
+        eigensegmenter: Eigensegmenter | None = None,
     ):
         """Settings that all runs share.
 
@@ -63,6 +90,7 @@ class Evaluator:
           min_pairs: fewest pairs of a class that counts in `miou_min_pairs`.
           boundary: also compute `boundary_f`.
           generalized: also score all classes at once.
+          eigensegmenter: with it every fusion rule is scored beside the network's own prediction, and the oracle.
 
         Raises:
           UserError: a batch without images, a negative side.
@@ -81,47 +109,77 @@ class Evaluator:
         self.min_pairs = min_pairs
         self.boundary = boundary
         self.generalized = generalized
+        self.rules = ("none",) if eigensegmenter is None else (*RULES, ORACLE)
+        self._eigensegmenter = eigensegmenter
         self._compiled: set[tuple] = set()
 
-    def run(self, model: SAZS, images: Iterable[LabelledImage]) -> dict:
+    def run(
+        self,
+        model: SAZS,
+        images: Iterable[LabelledImage],
+        *,
+        record: Callable[[Episode], None] | None = None,
+    ) -> dict:
         """Score `model` on `images`, each read once, in any order.
 
+        Args:
+          model: the network.
+          images: with their episodes.
+          record: called with every episode under every rule.
+
         Returns:
-          {"episodes": how many were scored, repeats included, "fusion": {"none": scores}, "generalized": {"raw":
-          scores}, "seconds_per_image": {"inference": from pixels to counts on the device, in batches whose program was
-          compiled before (absent if there were none), "total": reading, compilation and all}}. "boundary_f" and
-          "generalized" are there if they were asked for. Fractions; see `metrics` for how they are summed.
+          {"episodes": how many were scored, repeats included, "fusion": {rule: scores}, "generalized": {rule: scores},
+          "seconds_per_image": {"network": from pixels to logits, "eigensegments": from pixels to eigenvectors,
+          "scoring": fusion and counts, all on the device, in batches whose programs were compiled before (absent if
+          there were none), "total": reading, compilation and all}}. Rules: "none" alone, or with an eigensegmenter
+          every rule of `fusion.RULES`, and for episodes "oracle". In "generalized" the rule none is called "raw".
+          "boundary_f" and "generalized" are there if they were asked for. Fractions; see `metrics` for how they are
+          summed.
         """
         network = Network(model)
-        scores = EpisodeScores(len(self.class_names), self.min_pairs)
-        confusion = np.zeros((len(self.anchors), len(self.anchors)), np.int64)
-        episodes, num_images, warm_seconds, warm_images = 0, 0, 0.0, 0
+        scores = {rule: EpisodeScores(len(self.class_names), self.min_pairs) for rule in self.rules}
+        label_rules = [rule for rule in self.rules if rule != ORACLE]
+        confusion = np.zeros((len(label_rules), len(self.anchors), len(self.anchors)), np.int64)
+        episodes, num_images, warm_seconds, warm_images = 0, 0, np.zeros(len(_PARTS)), 0
         start = time.perf_counter()
         for batch, truth in _ahead(self._prepare(images, network.size_multiple)):
-            batch_start = time.perf_counter()
-            overlap, outline, pixels = jax.device_get(self._count(network, batch, truth))
+            counts, seconds = self._count(network, batch, truth)
             program = (batch.pixels.shape, truth.labels.shape, truth.classes.shape)
             if program in self._compiled:
-                warm_seconds += time.perf_counter() - batch_start
+                warm_seconds += seconds
                 warm_images += len(batch.items)
             self._compiled.add(program)
             num_images += len(batch.items)
-            confusion += pixels if pixels is not None else 0
+            confusion += counts.pixels if counts.pixels is not None else 0
+            masks = np.asarray(counts.masks) if record else None
             for row, item in enumerate(batch.items):
+                height, width = item.label.shape
                 for column, (category, weight) in enumerate(item.episodes.items()):
                     episodes += weight
-                    outline_count = outline[row, column] if outline is not None else None
-                    scores.add(category, weight, overlap[row, column], outline_count)
+                    for number, rule in enumerate(self.rules):
+                        overlap = counts.overlap[row, number, column]
+                        outline = counts.outline[row, number, column] if counts.outline is not None else None
+                        scores[rule].add(category, weight, overlap, outline)
+                        if record and masks is not None:
+                            mask = masks[row, :height, :width, number, column]
+                            record(Episode(item.image_id, category, weight, rule, mask, overlap, outline))
 
-        none = scores.result(self.classes, self.class_names)
+        fusion = {rule: found.result(self.classes, self.class_names) for rule, found in scores.items()}
         if not self.boundary:
-            del none["boundary_f"]
-        result = {"episodes": episodes, "fusion": {"none": none}}
+            for found in fusion.values():
+                del found["boundary_f"]
+        result = {"episodes": episodes, "fusion": fusion}
         if self.generalized:
-            result["generalized"] = {"raw": generalized_scores(confusion, self.classes, self.class_names)}
+            result["generalized"] = {
+                "raw" if rule == "none" else rule: generalized_scores(pixels, self.classes, self.class_names)
+                for rule, pixels in zip(label_rules, confusion, strict=True)
+            }
         seconds = {"total": (time.perf_counter() - start) / max(num_images, 1)}
         if warm_images:
-            seconds = {"inference": warm_seconds / warm_images, **seconds}
+            parts = dict(zip(_PARTS, (warm_seconds / warm_images).tolist(), strict=True))
+            if not self._eigensegmenter:
+                del parts["eigensegments"]
+            seconds = {**parts, **seconds}
         return {**result, "seconds_per_image": seconds}
 
     def _prepare(self, images: Iterable[LabelledImage], multiple: int) -> Iterator[tuple[Batch, _Truth]]:
@@ -141,13 +199,31 @@ class Evaluator:
                 classes[row, : len(item.episodes)] = list(item.episodes)
             yield batch, _Truth(labels, closed, classes)
 
-    def _count(self, network: Network, batch: Batch, truth: _Truth):
-        """`overlap_counts`, `outline_counts` or None, `confusion_matrix` or None of one batch."""
-        logits = network.cosine(batch.pixels, self.anchors)
+    def _count(self, network: Network, batch: Batch, truth: _Truth) -> tuple["_Counts", np.ndarray]:
+        """What a batch adds to the sums, and the seconds that each of _PARTS took."""
+        times = [time.perf_counter()]
+
+        def done(value):
+            jax.block_until_ready(value)
+            times.append(time.perf_counter())
+            return value
+
+        segmenter = self._eigensegmenter
+        grid = segmenter.grid if segmenter and segmenter.takes_embeddings else 0
+        logits, coarse = done(network.cosine_on_grid(batch.pixels, self.anchors, grid))
+        images = network.put(batch.pixels)
+        eigen = done(segmenter(images, coarse) if segmenter else None)
+        settings = segmenter.settings if segmenter else None
         sizes, labels, classes = (network.put(x) for x in (batch.sizes, truth.labels, truth.classes))
         closed = network.put(truth.closed_labels) if self.boundary else None
-        overlap, outline = _count_episodes(logits, classes, sizes, labels, closed)
-        return overlap, outline, _count_pixels(logits, sizes, labels) if self.generalized else None
+        shared = {"rules": self.rules, "settings": settings}
+        masks, overlap, outline = _count_episodes(logits, eigen, images, classes, sizes, labels, closed, **shared)
+        pixels = None
+        if self.generalized:
+            shared["rules"] = tuple(rule for rule in self.rules if rule != ORACLE)
+            pixels = _count_pixels(logits, eigen, images, sizes, labels, **shared)
+        overlap, outline, pixels = done(jax.device_get((overlap, outline, pixels)))
+        return _Counts(masks, overlap, outline, pixels), np.diff(times)
 
 
 def _ahead(prepared: Iterator) -> Iterator:
@@ -159,31 +235,34 @@ def _ahead(prepared: Iterator) -> Iterator:
             yield item
 
 
-def episode_masks(
-    logits: Float[Array, "B h w K"], classes: Int[Array, "B E"], sizes: Int[Array, "B 2"], canvas: tuple[int, int]
-) -> Bool[Array, "B H W E"]:
-    """Two-way prediction {others, class} at each image's own size, True where the class wins.
+@partial(jax.jit, static_argnames=("rules", "settings"))
+def _count_episodes(logits, eigen, images, classes, sizes, labels, closed_labels, *, rules, settings):
+    """Masks (B, H, W, R, E) of every rule, the oracle last where it is asked for, and their counts (B, R, E, 4)."""
+    canvas = labels.shape[1:]
+    masks = [
+        episode_masks(rule, logits, eigen, images, settings, classes, sizes, canvas) for rule in rules if rule != ORACLE
+    ]
+    if ORACLE in rules:
+        masks.append(oracle_masks(masks[0], eigen, settings.num_segments, labels, classes, sizes))
+    joined = jnp.concatenate(masks, axis=-1)  # (B, H, W, R * E)
+    repeated = jnp.tile(classes, (1, len(rules)))
 
-    Args:
-      logits: of "others" and every class, at decoder resolution.
-      classes: 0-based classes of each image's episodes.
-      sizes: own height and width of every image.
-      canvas: (H, W), which holds them all.
-    """
-    columns = jnp.concatenate([jnp.zeros_like(classes[:, :1]), classes + 1], axis=1)  # (B, 1 + E)
-    chosen = jnp.take_along_axis(logits, columns[:, None, None, :], axis=-1)  # (B, h, w, 1 + E)
-    upsampled = upsample(chosen, sizes, canvas)
-    return upsampled[..., 1:] > upsampled[..., :1]
+    def by_rule(counts):
+        return counts.reshape(len(classes), len(rules), -1, 4)
 
-
-@jax.jit
-def _count_episodes(logits, classes, sizes, labels, closed_labels):
-    masks = episode_masks(logits, classes, sizes, labels.shape[1:])
-    outline = None if closed_labels is None else outline_counts(masks, closed_labels, classes, sizes)
-    return overlap_counts(masks, labels, classes), outline
+    overlap = by_rule(overlap_counts(joined, labels, repeated))
+    outline = None
+    if closed_labels is not None:
+        outline = by_rule(outline_counts(joined, closed_labels, repeated, sizes))
+    return joined.reshape(*joined.shape[:3], len(rules), -1), overlap, outline
 
 
-@jax.jit
-def _count_pixels(logits, sizes, labels):
-    prediction, _ = upsampled_argmax(logits, sizes, labels.shape[1:])
-    return confusion_matrix(labels, prediction, logits.shape[-1])
+@partial(jax.jit, static_argnames=("rules", "settings"))
+def _count_pixels(logits, eigen, images, sizes, labels, *, rules, settings):
+    """A confusion matrix a rule: all labels at once."""
+    found = []
+    for rule in rules:
+        fused = logits if rule == "none" else fuse(rule, logits, eigen, images, settings)
+        prediction, _ = upsampled_argmax(fused, sizes, labels.shape[1:])
+        found.append(confusion_matrix(labels, prediction, logits.shape[-1]))
+    return jnp.stack(found)

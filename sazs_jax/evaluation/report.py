@@ -2,10 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from sazs_jax.atomic import write_atomically
+from sazs_jax.evaluation.evaluator import Episode
+from sazs_jax.evaluation.masks import ORACLE
+from sazs_jax.visualization import png
 
 _MEASURES = ("miou", "miou_min_pairs", "fbiou", "boundary_f")
 
@@ -13,6 +20,18 @@ _MEASURES = ("miou", "miou_min_pairs", "fbiou", "boundary_f")
 def write_metrics(path: str | os.PathLike, metrics: Mapping[str, Any]) -> None:
     """Write the results as JSON: fractions, null for what no pair or pixel decides. A reader never sees half a file."""
     write_atomically(path, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+
+def mask_writer(folder: str | os.PathLike, class_names: Sequence[str]) -> Callable[[Episode], None]:
+    """A function that writes an episode's mask to FOLDER/RULE/IMAGE.CLASS.png, 0 and 255; the oracle's are left out."""
+
+    def write(episode: Episode) -> None:
+        if episode.rule != ORACLE:
+            name = f"{episode.image_id}.{class_names[episode.category].replace(' ', '_')}.png"
+            content = png(Image.fromarray(episode.mask.astype(np.uint8) * 255))
+            write_atomically(Path(folder, episode.rule, name), content)
+
+    return write
 
 
 def table(metrics: Mapping[str, Any]) -> str:
@@ -45,7 +64,7 @@ def table(metrics: Mapping[str, Any]) -> str:
 
 
 def _title(rule: str) -> str:
-    return "oracle (upper bound)" if rule == "oracle" else rule
+    return f"{ORACLE} (upper bound)" if rule == ORACLE else rule
 
 
 def _rows(title: str, columns: Sequence[str], rows: Mapping[str, list[float | None]]) -> list[str]:

@@ -79,20 +79,33 @@ class ViT(nnx.Module):
 
     def __call__(self, x: Float[Array, "B H W 3"], *, train: bool = False) -> list[ViTTap]:
         """The outputs of the tapped blocks; h = H / patch, w = W / patch. `train` makes no difference."""
-        x = self.patch_embed(x.astype(self.dtype))
-        batch, height, width, dim = x.shape
-        tokens = x.reshape(batch, height * width, dim)
-        cls = jnp.broadcast_to(self.cls_token[...].astype(self.dtype), (batch, 1, dim))
-        tokens = jnp.concatenate([cls, tokens], axis=1)  # (B, 1 + hw, D)
-        tokens = tokens + resize_positions(self.pos_embed[...], (height, width)).astype(self.dtype)
-
+        tokens, (height, width) = self.embed(x)
         run_block = nnx.remat(TransformerBlock.__call__) if self.remat else TransformerBlock.__call__
         taps = []
         for index, block in enumerate(self.blocks):
             tokens = run_block(block, tokens)
             if index in self.config.taps:
-                taps.append(ViTTap(tokens[:, 0], tokens[:, 1:].reshape(batch, height, width, dim)))
+                taps.append(ViTTap(tokens[:, 0], tokens[:, 1:].reshape(len(x), height, width, -1)))
         return taps
+
+    def embed(self, x: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B N D"], tuple[int, int]]:
+        """Class and patch tokens with positions, N = 1 + rows * columns, and the patches' grid (rows, columns)."""
+        x = self.patch_embed(x.astype(self.dtype))
+        batch, height, width, dim = x.shape
+        tokens = x.reshape(batch, height * width, dim)
+        cls = jnp.broadcast_to(self.cls_token[...].astype(self.dtype), (batch, 1, dim))
+        tokens = jnp.concatenate([cls, tokens], axis=1)  # (B, 1 + hw, D)
+        positions = resize_positions(self.pos_embed[...], (height, width)).astype(self.dtype)
+        return tokens + positions, (height, width)
+
+    def last_keys(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w D"]:
+        """The patches' keys in the last block's attention, all heads one after the other."""
+        tokens, (height, width) = self.embed(x)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        last = self.blocks[-1]
+        _, keys, _ = jnp.split(last.qkv(last.norm1(tokens)), 3, axis=-1)
+        return keys[:, 1:].reshape(len(x), height, width, -1)
 
 
 def resize_positions(embeddings: Float[Array, "1 M D"], grid: tuple[int, int]) -> Float[Array, "1 N D"]:

@@ -5,13 +5,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from flax import nnx
 
 from sazs_jax.errors import UserError
 from sazs_jax.models.clip_text import LEGACY_EOS, CLIPText, CLIPTextConfig
 from sazs_jax.models.transformer import ACTIVATIONS
-from sazs_jax.pretrained.conversion import Rule, layer_norm, linear, linear_kernel, load_weights
+from sazs_jax.pretrained.conversion import (
+    Rule,
+    fused_bias,
+    fused_kernel,
+    layer_norm,
+    linear,
+    linear_kernel,
+    load_weights,
+)
 from sazs_jax.pretrained.hub import local_directory
 from sazs_jax.pretrained.tensor_file import read_tensors
 
@@ -23,22 +30,14 @@ _FILES = (("config.json",), WEIGHT_FILES, ("tokenizer.json", "vocab.json"))
 _EXTRA_FILES = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
-def _fused_kernel(*weights: np.ndarray) -> np.ndarray:
-    return np.concatenate([linear_kernel(weight) for weight in weights], axis=1)
-
-
-def _fused_bias(*biases: np.ndarray) -> np.ndarray:
-    return np.concatenate(biases)
-
-
 _LAYER = "text_model.encoder.layers.{i}"
 _QKV = tuple(f"{_LAYER}.self_attn.{name}_proj" for name in "qkv")
 RULES = (
     Rule("text_model.embeddings.token_embedding.weight", "token_embedding.embedding"),
     Rule("text_model.embeddings.position_embedding.weight", "position_embedding.embedding"),
     *layer_norm(f"{_LAYER}.layer_norm1", "blocks.{i}.norm1"),
-    Rule(tuple(f"{name}.weight" for name in _QKV), "blocks.{i}.qkv.kernel", _fused_kernel),
-    Rule(tuple(f"{name}.bias" for name in _QKV), "blocks.{i}.qkv.bias", _fused_bias),
+    Rule(tuple(f"{name}.weight" for name in _QKV), "blocks.{i}.qkv.kernel", fused_kernel),
+    Rule(tuple(f"{name}.bias" for name in _QKV), "blocks.{i}.qkv.bias", fused_bias),
     *linear(f"{_LAYER}.self_attn.out_proj", "blocks.{i}.proj"),
     *layer_norm(f"{_LAYER}.layer_norm2", "blocks.{i}.norm2"),
     *linear(f"{_LAYER}.mlp.fc1", "blocks.{i}.fc1"),

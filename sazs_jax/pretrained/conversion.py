@@ -35,6 +35,16 @@ def conv_kernel(weight: np.ndarray) -> np.ndarray:
     return weight.transpose(2, 3, 1, 0)
 
 
+def fused_kernel(*weights: np.ndarray) -> np.ndarray:
+    """PyTorch's Linears of query, key and value to the kernel of one Linear for all three."""
+    return np.concatenate([linear_kernel(weight) for weight in weights], axis=1)
+
+
+def fused_bias(*biases: np.ndarray) -> np.ndarray:
+    """Their biases, one after the other."""
+    return np.concatenate(biases)
+
+
 def linear(source: str, path: str) -> tuple[Rule, ...]:
     """The two rows of a Linear with bias."""
     return (

@@ -34,10 +34,18 @@ _SCORE = "score"  # on data that is not trained on; the higher the better
 _STEP_NAMES = ocp.path.step.standard_name_format(step_format_fixed_length=8)
 
 # What may change when a run is taken up again: nothing that the losses depend on.
-_FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "eval.")
+_FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "spectral.", "eval.")
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
-_PATHS = (("data", "root"), ("data", "cache"), ("text", "anchors"), ("text", "tower"), ("loss", "affine_mlp"))
+_PATHS = (
+    ("data", "root"),
+    ("data", "cache"),
+    ("text", "anchors"),
+    ("text", "tower"),
+    ("loss", "affine_mlp"),
+    ("spectral", "dino"),
+    ("spectral", "cache"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

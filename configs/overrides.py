@@ -1,0 +1,25 @@
+"""Command-line settings of some groups of a run's config, other than those that the run was trained with."""
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs import defaults
+from sazs_jax.errors import UserError, exit_on_user_error
+
+
+def define(groups: Sequence[str]) -> None:
+    """Define the flags --config.GROUP.KEY=VALUE; absl reads the command line at once for them."""
+    settings = ConfigDict({group: defaults.get_config()[group] for group in groups})
+    with exit_on_user_error():
+        try:
+            config_flags.DEFINE_config_dict("config", settings, "Settings of these groups other than the run's")
+        except (AttributeError, KeyError) as error:
+            known = ", ".join(f"{group}.{key}" for group in groups for key in settings[group])
+            raise UserError(f"unknown setting; --config.KEY=VALUE takes one of the keys {known}") from error
+
+
+def apply(config: ConfigDict) -> None:
+    """Put what was given into a run's config."""
+    config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))

@@ -1,0 +1,133 @@
+"""Self-supervised ViTs (DINO, Caron et al., 2021): S/16, S/8, B/16, B/8, in timm's or transformers' layout.
+
+The official `.pth` files and timm's hub copies share timm's layout.
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from sazs_jax.errors import UserError
+from sazs_jax.models.vit import ViT, ViTConfig
+from sazs_jax.pretrained.conversion import Rule, conv_kernel, fused_bias, fused_kernel, layer_norm, linear, load_weights
+from sazs_jax.pretrained.hub import local_directory
+from sazs_jax.pretrained.tensor_file import read_tensors
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_HEAD_DIM = 64  # of every published size: a file does not tell the number of heads
+
+TIMM_RULES = (
+    Rule("cls_token", "cls_token"),
+    Rule("pos_embed", "pos_embed"),
+    Rule("patch_embed.proj.weight", "patch_embed.kernel", conv_kernel),
+    Rule("patch_embed.proj.bias", "patch_embed.bias"),
+    *layer_norm("blocks.{i}.norm1", "blocks.{i}.norm1"),
+    *linear("blocks.{i}.attn.qkv", "blocks.{i}.qkv"),
+    *linear("blocks.{i}.attn.proj", "blocks.{i}.proj"),
+    *layer_norm("blocks.{i}.norm2", "blocks.{i}.norm2"),
+    *linear("blocks.{i}.mlp.fc1", "blocks.{i}.fc1"),
+    *linear("blocks.{i}.mlp.fc2", "blocks.{i}.fc2"),
+)
+_IGNORE_TIMM = ("norm.*", "head.*", "fc_norm.*")
+
+
+def _transformers_rules(layer: str, qkv: tuple[str, str, str], proj: str, fc1: str, fc2: str) -> tuple[Rule, ...]:
+    names = tuple(f"{layer}.{name}" for name in qkv)
+    return (
+        Rule("embeddings.cls_token", "cls_token"),
+        Rule("embeddings.position_embeddings", "pos_embed"),
+        Rule("embeddings.patch_embeddings.projection.weight", "patch_embed.kernel", conv_kernel),
+        Rule("embeddings.patch_embeddings.projection.bias", "patch_embed.bias"),
+        *layer_norm(f"{layer}.layernorm_before", "blocks.{i}.norm1"),
+        Rule(tuple(f"{name}.weight" for name in names), "blocks.{i}.qkv.kernel", fused_kernel),
+        Rule(tuple(f"{name}.bias" for name in names), "blocks.{i}.qkv.bias", fused_bias),
+        *linear(f"{layer}.{proj}", "blocks.{i}.proj"),
+        *layer_norm(f"{layer}.layernorm_after", "blocks.{i}.norm2"),
+        *linear(f"{layer}.{fc1}", "blocks.{i}.fc1"),
+        *linear(f"{layer}.{fc2}", "blocks.{i}.fc2"),
+    )
+
+
+_QKV = ("attention.attention.query", "attention.attention.key", "attention.attention.value")
+TRANSFORMERS_RULES = _transformers_rules(
+    "encoder.layer.{i}", _QKV, "attention.output.dense", "intermediate.dense", "output.dense"
+)
+# The names that modules of transformers 5 have.
+TRANSFORMERS_5_RULES = _transformers_rules(
+    "layers.{i}",
+    ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    "attention.o_proj",
+    "mlp.fc1",
+    "mlp.fc2",
+)
+_IGNORE_TRANSFORMERS = ("layernorm.*", "pooler.*", "classifier.*", "embeddings.mask_token")
+_LAYOUTS = {  # a key that tells the layout -> its table and what it may hold beside
+    "blocks.0.attn.qkv.weight": (TIMM_RULES, _IGNORE_TIMM),
+    "encoder.layer.0.attention.attention.query.weight": (TRANSFORMERS_RULES, _IGNORE_TRANSFORMERS),
+    "layers.0.attention.q_proj.weight": (TRANSFORMERS_5_RULES, _IGNORE_TRANSFORMERS),
+}
+
+
+def load_dino(source: str, grid: int) -> ViT:
+    """A DINO ViT in float32, its position embeddings resized to a grid of grid x grid patches.
+
+    Width, depth and patch follow from the tensors. `ViT.last_keys` gives the features of Eq. 4.
+
+    Args:
+      source: a file of weights, a directory that holds one of WEIGHT_FILES, or a hub id such as
+        "facebook/dino-vits16" or "timm/vit_small_patch16_224.dino".
+      grid: patches a side.
+
+    Raises:
+      UserError: the file cannot be had, is damaged, or holds another model.
+    """
+    path = Path(source).expanduser()
+    if not path.is_file():
+        directory = local_directory(source, (WEIGHT_FILES,))
+        path = next(directory / name for name in WEIGHT_FILES if (directory / name).is_file())
+    tensors = {key.removeprefix("vit."): value for key, value in read_tensors(path).items()}
+    marker = next((key for key in _LAYOUTS if key in tensors), None)
+    if marker is None:
+        raise UserError(f"{path}: no ViT in timm's or transformers' layout; give DINO's weights (S/16, S/8, B/16, B/8)")
+    rules, ignore = _LAYOUTS[marker]
+    positions, patch = (next(r.source for r in rules if r.path == p) for p in ("pos_embed", "patch_embed.kernel"))
+    if positions in tensors and patch in tensors and tensors[positions].ndim == 3 and tensors[patch].ndim == 4:
+        tensors[positions] = resize_positions_bicubic(tensors[positions].astype(np.float32), grid)
+        dim, _, size, _ = tensors[patch].shape
+    else:
+        raise UserError(f"{path}: {positions} or {patch} is missing or of another shape; get the file again")
+    depth = next(i for i in itertools.count() if marker.replace("0", str(i), 1) not in tensors)
+    config = ViTConfig(dim=dim, depth=depth, num_heads=dim // _HEAD_DIM, taps=(depth - 1,), patch_size=size, grid=grid)
+    module = nnx.eval_shape(lambda: ViT(config, dtype=np.dtype("float32"), remat=False, rngs=nnx.Rngs(0)))
+    load_weights(module, tensors, rules, ignore=ignore, origin=str(path))
+    return module
+
+
+def resize_positions_bicubic(embeddings: Float[np.ndarray, "1 M D"], grid: int) -> Float[np.ndarray, "1 N D"]:
+    """Position embeddings (class token first) of a square grid for grid x grid patches, as DINO resizes them.
+
+    Bicubic as in PyTorch: half-pixel centres, Keys' kernel with a = -0.75, no antialiasing, the border repeated.
+    """
+    cls, patches = embeddings[:, :1], embeddings[:, 1:]
+    side = round(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise UserError(f"{patches.shape[1]} position embeddings are no square grid; give DINO's weights")
+    weights = _cubic_weights(side, grid)
+    patches = np.einsum("yi,xj,bijd->byxd", weights, weights, patches.reshape(1, side, side, -1), optimize=True)
+    return np.concatenate([cls, patches.reshape(1, grid * grid, -1)], axis=1).astype(np.float32)
+
+
+def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(centre).astype(int) - 1
+    weights = np.zeros((new, old))
+    for offset in range(4):
+        distance = np.abs(centre - (first + offset))
+        near = 1.25 * distance**3 - 2.25 * distance**2 + 1
+        far = -0.75 * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+        value = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+        np.add.at(weights, (np.arange(new), np.clip(first + offset, 0, old - 1)), value)
+    return weights
