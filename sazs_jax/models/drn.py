@@ -206,9 +206,10 @@ class PyramidPooling(nnx.Module):
     def __call__(self, pyramid: Sequence[Float[Array, "B _h _w _C"]], *, train: bool) -> Float[Array, "B h w width"]:
         """A map like the last of `pyramid`; `train` as in `ConvUnit`."""
         x = pyramid[-1]
+        size = (x.shape[1], x.shape[2])
         parts = [x]
         for cells, branch in zip(self.grids, self.branches, strict=True):
-            parts.append(resize_aligned(branch(mean_over_cells(x, cells), train=train), x.shape[1:3]))
+            parts.append(resize_aligned(branch(mean_over_cells(x, cells), train=train), size))
         return self.fuse(jnp.concatenate(parts, axis=-1), train=train)
 
 

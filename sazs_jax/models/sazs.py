@@ -31,7 +31,7 @@ DEVICE_AXIS = "devices"
 class PixelOutput(NamedTuple):
     """What the network says of an image, float32."""
 
-    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised: stride 2 for a ViT-DPT, 8 for DRN, 4 for Lite
+    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised; stride 2 of ViT-DPT, 8 of DRN, 4 of Lite
     boundary_logits: Float[Array, "B h2 w2"] | None  # paper 3.3, at stride 4; None without a boundary head
 
 
@@ -76,9 +76,7 @@ class SAZS(nnx.Module):
             channels = self.encoder.channels
             middle = (channels[1], 8)
         if encoder in DRN_CONFIGS:
-            self.decoder = PyramidPooling(
-                channels[-1], decoder_width, axis_name=batchnorm_axis, dtype=dtype, rngs=rngs
-            )
+            self.decoder = PyramidPooling(channels[-1], decoder_width, axis_name=batchnorm_axis, dtype=dtype, rngs=rngs)
         else:
             self.decoder = DPTDecoder(
                 channels,

@@ -23,9 +23,8 @@ from sazs_jax.losses import (
     shape_loss_sum,
 )
 from sazs_jax.models.affine_mlp import AffineMLP
-from sazs_jax.models.efficientnet import EfficientNetLite0
 from sazs_jax.models.sazs import DEVICE_AXIS, SAZS, build_model, cosine_logits
-from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
+from sazs_jax.pretrained.sources import load_pretrained
 from sazs_jax.training.task import Batch, psum
 
 _PICTURES = 4
@@ -61,10 +60,10 @@ class Segmentation:
         self._has_boundary = len(self.weights) > 1
 
     def build(self, key: Key[Array, ""]) -> SAZS:
-        """The network with random weights, or with a pretrained encoder.
+        """The network with random weights, or with those of `model.pretrained`.
 
         Raises:
-          UserError: an unknown encoder or type, or a crop that does not suit it.
+          UserError: an unknown encoder or type, a crop that does not suit it, or weights that do not fit.
         """
         synced = self.config.train.sync_batchnorm
         model = nnx.jit(
@@ -74,8 +73,8 @@ class Segmentation:
             raise UserError(
                 f"data.crop={self.config.data.crop} must be a multiple of {model.size_multiple} for this encoder"
             )
-        if isinstance(model.encoder, EfficientNetLite0) and self.config.model.pretrained:
-            load_imagenet_weights(model.encoder)
+        if self.config.model.pretrained:
+            load_pretrained(model, self.config.model.pretrained)
         return model
 
     def prepare(self, constants: Any, batch: Batch, keys: Key[Array, "B"]) -> tuple[Any, Any]:
@@ -174,8 +173,3 @@ def _check(config: ConfigDict, anchors: np.ndarray) -> None:
             f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected at least 0"
         )
     check_edge_settings(loss)
-    if model.pretrained and (model.encoder, model.pretrained) != ("efficientnet_lite0", "package"):
-        raise UserError(
-            f"model.pretrained={model.pretrained!r} does not go with model.encoder={model.encoder!r}; "
-            "'package' goes with efficientnet_lite0, '' (random weights) with every encoder"
-        )
