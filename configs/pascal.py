@@ -1,5 +1,8 @@
 """PASCAL-5i settings shared by the four folds, and their variants.
 
+The ViTs start from ImageNet weights on the hub. The DRNs' are on no hub: give the file (docs/weights.md) as
+--config.model.pretrained=FILE. --config.model.pretrained= starts from random weights.
+
 vit_l16   the paper's ViT-L/16 with DPT, 480x480, batch 6, SGD (default)
 vit_b16   the same with ViT-B/16
 vit_s16   the same with ViT-S/16 and a narrower decoder
@@ -12,6 +15,11 @@ from ml_collections import ConfigDict
 
 from configs import defaults
 
+_IMAGENET = {  # the AugReg weights, on the hub
+    "vit_l16": "timm/vit_large_patch16_384.augreg_in21k_ft_in1k",
+    "vit_b16": "timm/vit_base_patch16_384.augreg_in21k_ft_in1k",
+    "vit_s16": "timm/vit_small_patch16_384.augreg_in21k_ft_in1k",
+}
 VARIANTS = ("vit_l16", "vit_b16", "vit_s16", "drn", "drn22", "lite")
 
 
@@ -48,6 +56,7 @@ def get_config(fold: int, variant: str = "vit_l16") -> ConfigDict:
         config.data.crop = 512
     else:
         config.model.encoder = variant
+        config.model.pretrained = _IMAGENET[variant]
         if variant == "vit_s16":
             config.model.decoder_width = 128
     return config

@@ -1,5 +1,7 @@
 """Write lseg.npz: what PyTorch computes with a small LSeg network (ViT, DPT), weights of tests.seeded_weights.
 
+And the names and shapes of one on ViT-S/16.
+
 pip install torch; python -m tests.golden.make_lseg
 """
 
@@ -30,6 +32,8 @@ def main() -> None:
     x = torch.from_numpy(np.random.RandomState(0).normal(size=SHAPE).astype(np.float32))
     module = TorchLSeg(**SIZES).eval()
     arrays = {"shapes": np.array(json.dumps(set_seeded_weights(module))), "x": x.permute(0, 2, 3, 1).numpy()}
+    small = TorchLSeg(384, 12, 6, (2, 5, 8, 11), (48, 96, 192, 384), width=16, embedding_dim=64)
+    arrays["vit_s16/shapes"] = np.array(json.dumps(set_seeded_weights(small)))
     with torch.no_grad():
         tokens, pyramid, embeddings = module(x)
     arrays |= {f"tokens{i}": output.numpy() for i, output in enumerate(tokens)}
