@@ -79,24 +79,24 @@ class ViT(nnx.Module):
 
     def __call__(self, x: Float[Array, "B H W 3"], *, train: bool = False) -> list[ViTTap]:
         """The outputs of the tapped blocks; h = H / patch, w = W / patch. `train` makes no difference."""
-        batch, *sides, _ = x.shape
-        height, width = (side // self.config.patch_size for side in sides)
-        tokens = self.embed(x)
+        tokens, (height, width) = self.embed(x)
         run_block = nnx.remat(TransformerBlock.__call__) if self.remat else TransformerBlock.__call__
         taps = []
         for index, block in enumerate(self.blocks):
             tokens = run_block(block, tokens)
             if index in self.config.taps:
-                taps.append(ViTTap(tokens[:, 0], tokens[:, 1:].reshape(batch, height, width, -1)))
+                taps.append(ViTTap(tokens[:, 0], tokens[:, 1:].reshape(len(x), height, width, -1)))
         return taps
 
-    def embed(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B N D"]:
-        """What goes into the first block: the class token and the patches, positions added; N = 1 + h * w."""
+    def embed(self, x: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B N D"], tuple[int, int]]:
+        """Class and patch tokens with positions, N = 1 + rows * columns, and the patches' grid (rows, columns)."""
         x = self.patch_embed(x.astype(self.dtype))
         batch, height, width, dim = x.shape
+        tokens = x.reshape(batch, height * width, dim)
         cls = jnp.broadcast_to(self.cls_token[...].astype(self.dtype), (batch, 1, dim))
-        tokens = jnp.concatenate([cls, x.reshape(batch, height * width, dim)], axis=1)
-        return tokens + resize_positions(self.pos_embed[...], (height, width)).astype(self.dtype)
+        tokens = jnp.concatenate([cls, tokens], axis=1)  # (B, 1 + hw, D)
+        positions = resize_positions(self.pos_embed[...], (height, width)).astype(self.dtype)
+        return tokens + positions, (height, width)
 
 
 def resize_positions(embeddings: Float[Array, "1 M D"], grid: tuple[int, int]) -> Float[Array, "1 N D"]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,6 +66,27 @@ def test_recomputing_blocks_changes_nothing():
         strict=True,
     ):
         np.testing.assert_allclose(a[...], b[...], rtol=1e-5, atol=1e-6, err_msg=str(path))
+
+
+def test_statistics_over_a_mapped_axis_are_those_of_the_whole_batch():
+    def make_pooling(axis_name):
+        return random_weights(lambda: PyramidPooling(4, 5, axis_name=axis_name, dtype=jnp.float32, rngs=nnx.Rngs(0)))
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 6, 4)), jnp.float32)
+    whole = make_pooling(None)
+    expected = whole([x], train=True)
+    graph, state = nnx.split(make_pooling("devices"))
+
+    def step(state, x):
+        pooling = nnx.merge(graph, state, copy=True)
+        return pooling([x], train=True), nnx.state(pooling, nnx.BatchStat)
+
+    halves, statistics = jax.vmap(step, in_axes=(None, 0), axis_name="devices")(state, x.reshape(2, 2, 6, 6, 4))
+    np.testing.assert_allclose(halves.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    for (path, mapped), (_, single) in zip(
+        nnx.to_flat_state(statistics), nnx.to_flat_state(nnx.state(whole, nnx.BatchStat)), strict=True
+    ):
+        np.testing.assert_allclose(mapped[0], single[...], rtol=1e-5, atol=1e-6, err_msg=str(path))
 
 
 def test_cells_that_a_border_cuts_share_the_row():

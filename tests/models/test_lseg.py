@@ -39,7 +39,7 @@ def test_every_depth_equals_pytorch():
 
     x = jnp.asarray(golden["x"])
     taps = network.encoder(x)
-    tokens = [network.encoder.embed(x)]
+    tokens = [network.encoder.embed(x)[0]]
     tokens += [jnp.concatenate([tap.cls[:, None], tap.patches.reshape(1, -1, CONFIG.dim)], axis=1) for tap in taps]
     pyramid = network.reassemble(taps)
     embeddings = network.head(network.decoder(pyramid, train=False))

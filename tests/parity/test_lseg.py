@@ -47,7 +47,7 @@ def test_every_depth_of_lseg_vit_l16(tmp_path):
     load_pretrained(model, str(tmp_path / "lseg.ckpt"))
 
     def run(model, x):
-        first = model.encoder.embed(x)
+        first, _ = model.encoder.embed(x)
         taps = model.encoder(x)
         tokens = [first, model.encoder.blocks[0](first)]
         tokens += [jnp.concatenate([t.cls[:, None], t.patches.reshape(1, -1, 1024)], axis=1) for t in taps]

@@ -98,7 +98,7 @@ def make_model():
 
 
 def tokens_of(encoder, x):
-    first = encoder.embed(x)
+    first, _ = encoder.embed(x)
     taps = encoder(x)
     joined = [jnp.concatenate([t.cls[:, None], t.patches.reshape(len(x), -1, 1024)], axis=1) for t in taps]
     return [first, encoder.blocks[0](first), *joined], taps

@@ -199,6 +199,8 @@ def test_a_file_of_another_model_is_told(tmp_path):
     model = make_model("vit_s16")
     with pytest.raises(UserError, match=r"holds weights of DRN, the model's encoder is a ViT; set model.encoder=drn_d"):
         load_pretrained(model, save(drn_tensors("basic"), tmp_path / "drn.npz"))
+    with pytest.raises(UserError, match="holds weights of EfficientNetLite0, .* set model.encoder=efficientnet_lite0"):
+        load_pretrained(model, "package")
     other = {"bert.weight": np.ones(2, np.float32)}
     with pytest.raises(UserError, match=r"bert.weight, ...: none of the known layouts \(timm, augreg, drn, lseg"):
         load_pretrained(model, save(other, tmp_path / "bert.npz"))
