@@ -101,7 +101,8 @@ def load_pretrained(model: SAZS, source: str) -> None:
     tensors, origin = open_weights(source)
     if tensors and all(key.startswith(PARTS) for key in tensors):
         keep = tuple(part for part in PARTS if not any(key.startswith(part) for key in tensors))
-        load_weights(model, tensors, (Rule("{path}", "{path}"),), keep=keep, origin=origin)
+        rules, ignore = (Rule("{path}", "{path}"),), ("boundary_head.*",)  # a run may have one and the next one not
+        load_weights(model, tensors, rules, ignore=ignore, keep=keep, origin=origin)
     else:
         load_from(model, tensors, find_source(tensors, origin), origin)
 

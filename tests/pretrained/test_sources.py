@@ -20,6 +20,7 @@ from sazs_jax.models.sazs import SAZS
 from sazs_jax.models.vit import VIT_CONFIGS, ViTConfig, resize_positions
 from sazs_jax.pretrained.convert import convert_encoder
 from sazs_jax.pretrained.sources import load_pretrained
+from sazs_jax.pretrained.weights_file import write_weights
 from tests.random_weights import random_weights
 from tests.seeded_weights import seeded_weights
 
@@ -185,6 +186,18 @@ def test_a_converted_encoder_is_the_same_bit_for_bit(source, tmp_path):
     load_pretrained(model, path)
     load_pretrained(other, str(tmp_path / "ours.safetensors"))
     assert_same(model, other)
+
+
+def test_a_file_of_ours_goes_into_a_network_with_a_boundary_head_and_into_one_without(tmp_path):
+    with_head, without = make_model("vit_s16", boundary=True), make_model("vit_s16")
+    load_pretrained(with_head, save(timm_tensors(), tmp_path / "vit.npz"))
+    write_weights(tmp_path / "whole.safetensors", with_head, {})
+    load_pretrained(without, str(tmp_path / "whole.safetensors"))
+    assert_same(without, with_head)
+    write_weights(tmp_path / "less.safetensors", without, {})
+    again = make_model("vit_s16", boundary=True)
+    load_pretrained(again, str(tmp_path / "less.safetensors"))
+    assert_same(without, again)
 
 
 def test_the_package_converts_too(tmp_path):
