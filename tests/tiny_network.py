@@ -19,7 +19,7 @@ class TinyNetwork(SAZS):
     def size_multiple(self) -> int:
         return 16
 
-    def __call__(self, images, *, train: bool = False):
+    def __call__(self, images, *, train: bool = False, dropout_keys=None):
         b, h, w, _ = images.shape
         x = images.astype(jnp.float32) / 127.5 - 1
         x = x.reshape(b, h // STRIDE, STRIDE, w // STRIDE, STRIDE, 3).mean(axis=(2, 4))

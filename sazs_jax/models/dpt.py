@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from sazs_jax.models.batch_norm import batch_norm
 from sazs_jax.models.vit import ViTTap
 
 
@@ -44,9 +45,9 @@ class ResidualConvUnit(nnx.Module):
 
     def __init__(self, width: int, *, axis_name: str | None, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv1 = nnx.Conv(width, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs)
-        self.bn1 = _batch_norm(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
+        self.bn1 = batch_norm(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
         self.conv2 = nnx.Conv(width, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs)
-        self.bn2 = _batch_norm(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
+        self.bn2 = batch_norm(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B h w C"], *, train: bool) -> Float[Array, "B h w C"]:
         """`train`: BatchNorm takes the batch's statistics and updates its running ones."""
@@ -131,8 +132,3 @@ def resize_aligned(x: Float[Array, "B h w C"], size: tuple[int, int]) -> Float[A
 def _aligned_weights(old: int, new: int) -> np.ndarray:
     positions = np.linspace(0, old - 1, new)
     return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(old)[None])).astype(np.float32)
-
-
-def _batch_norm(width: int, *, axis_name: str | None, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    # PyTorch's momentum 0.1 and epsilon 1e-5, the settings of the published decoder.
-    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, axis_name=axis_name, dtype=dtype, rngs=rngs)

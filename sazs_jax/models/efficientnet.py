@@ -10,6 +10,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from sazs_jax.models.batch_norm import batch_norm
+
 
 class Stage(NamedTuple):
     """A run of inverted residual blocks; the first one has the stride."""
@@ -212,18 +214,5 @@ def _depthwise(x: Array, kernel: Array, strides: Sequence[int], padding: str, **
     return jax.lax.platform_dependent(x, kernel, cpu=by_taps, default=by_convolution)
 
 
-def _keep_types(arrays: Sequence[Array | None], **_) -> Sequence[Array | None]:
-    return arrays
-
-
 def _batch_norm(channels: int, *, axis_name: str | None, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    # Promotion is off so that running statistics enter in float32; the result is of type `dtype` all the same.
-    return nnx.BatchNorm(
-        channels,
-        momentum=0.99,
-        epsilon=1e-3,
-        axis_name=axis_name,
-        dtype=dtype,
-        promote_dtype=_keep_types,  # type: ignore[arg-type]
-        rngs=rngs,
-    )
+    return batch_norm(channels, momentum=0.99, epsilon=1e-3, axis_name=axis_name, dtype=dtype, rngs=rngs)

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Shaped, UInt8
+from jaxtyping import Array, Float, Key, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
 from sazs_jax.models.boundary import BoundaryHead
 from sazs_jax.models.dpt import DPTDecoder, Reassemble
+from sazs_jax.models.drn import DRN, DRN_CONFIGS, PyramidPooling
 from sazs_jax.models.efficientnet import EfficientNetLite0
 from sazs_jax.models.vit import VIT_CONFIGS, ViT
 
@@ -21,7 +22,7 @@ _REASSEMBLE_CHANNELS = {
     "vit_b16": (96, 192, 384, 768),
     "vit_l16": (256, 512, 1024, 1024),
 }
-ENCODERS = (*VIT_CONFIGS, "efficientnet_lite0")
+ENCODERS = (*VIT_CONFIGS, *DRN_CONFIGS, "efficientnet_lite0")
 
 # The name of the axis that the training step maps over devices; BatchNorm statistics are averaged over it.
 DEVICE_AXIS = "devices"
@@ -30,7 +31,7 @@ DEVICE_AXIS = "devices"
 class PixelOutput(NamedTuple):
     """What the network says of an image, float32."""
 
-    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised: stride 2 for a ViT-DPT, 4 for Lite
+    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised; stride 2 of ViT-DPT, 8 of DRN, 4 of Lite
     boundary_logits: Float[Array, "B h2 w2"] | None  # paper 3.3, at stride 4; None without a boundary head
 
 
@@ -46,6 +47,7 @@ class SAZS(nnx.Module):
         *,
         embedding_dim: int,
         decoder_width: int,
+        dropout: float = 0.0,
         dtype: jnp.dtype,
         remat: bool = False,
         freeze_encoder: bool = False,
@@ -55,7 +57,10 @@ class SAZS(nnx.Module):
     ):
         if encoder not in ENCODERS:
             raise UserError(f"model.encoder={encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
+        if not 0 <= dropout < 1:
+            raise UserError(f"model.dropout={dropout}: expected at least 0 and less than 1")
         self.dtype = dtype
+        self.dropout = dropout
         self.freeze_encoder = freeze_encoder
         if encoder in VIT_CONFIGS:
             vit = VIT_CONFIGS[encoder]
@@ -64,18 +69,23 @@ class SAZS(nnx.Module):
             channels = self.reassemble.channels
             middle = (vit.dim, vit.patch_size)
         else:
-            self.encoder = EfficientNetLite0(axis_name=batchnorm_axis, dtype=dtype, remat=remat, rngs=rngs)
+            settings = {"axis_name": batchnorm_axis, "dtype": dtype, "remat": remat, "rngs": rngs}
+            is_drn = encoder in DRN_CONFIGS
+            self.encoder = DRN(DRN_CONFIGS[encoder], **settings) if is_drn else EfficientNetLite0(**settings)
             self.reassemble = None
             channels = self.encoder.channels
             middle = (channels[1], 8)
-        self.decoder = DPTDecoder(
-            channels,
-            decoder_width,
-            final_upsample=encoder in VIT_CONFIGS and encoder != "vit_tiny",
-            axis_name=batchnorm_axis,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        if encoder in DRN_CONFIGS:
+            self.decoder = PyramidPooling(channels[-1], decoder_width, axis_name=batchnorm_axis, dtype=dtype, rngs=rngs)
+        else:
+            self.decoder = DPTDecoder(
+                channels,
+                decoder_width,
+                final_upsample=encoder in VIT_CONFIGS and encoder != "vit_tiny",
+                axis_name=batchnorm_axis,
+                dtype=dtype,
+                rngs=rngs,
+            )
         self.head = nnx.Conv(decoder_width, embedding_dim, (1, 1), dtype=dtype, rngs=rngs)
         self.boundary_head = BoundaryHead(*middle, dtype=dtype, rngs=rngs) if boundary else None
 
@@ -84,12 +94,15 @@ class SAZS(nnx.Module):
         """The image's sides must be multiples of this."""
         return self.encoder.size_multiple
 
-    def __call__(self, images: UInt8[Array, "B H W 3"], *, train: bool = False) -> PixelOutput:
+    def __call__(
+        self, images: UInt8[Array, "B H W 3"], *, train: bool = False, dropout_keys: Key[Array, "B"] | None = None
+    ) -> PixelOutput:
         """Embed every pixel, and find the edges.
 
         Args:
           images: RGB; H and W multiples of `size_multiple`.
-          train: BatchNorm takes the batch's statistics and updates its running ones.
+          train: BatchNorm takes the batch's statistics and updates its running ones, and dropout is on.
+          dropout_keys: one an image; needed in training where dropout is not 0.
         """
         x = (images.astype(jnp.float32) - self.encoder.pixel_mean) / self.encoder.pixel_std
         features: Any = self.encoder(x.astype(self.dtype), train=train and not self.freeze_encoder)
@@ -102,6 +115,10 @@ class SAZS(nnx.Module):
         if self.reassemble is not None:
             features = self.reassemble(features)
         x = self.decoder(features, train=train)
+        if train and self.dropout:
+            if dropout_keys is None:
+                raise ValueError("dropout is on and there are no keys for it")
+            x = jax.vmap(lambda key, row: _drop(key, row, self.dropout))(dropout_keys, x)
         return PixelOutput(self.head(x).astype(jnp.float32), boundary_logits)
 
 
@@ -117,6 +134,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | Non
         settings.encoder,
         embedding_dim=settings.embedding_dim,
         decoder_width=settings.decoder_width,
+        dropout=settings.dropout,
         dtype=jnp.dtype(settings.dtype),
         remat=settings.remat,
         freeze_encoder=settings.freeze_encoder,
@@ -124,6 +142,11 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | Non
         batchnorm_axis=batchnorm_axis,
         rngs=rngs,
     )
+
+
+def _drop(key: Key[Array, ""], x: Float[Array, "h w C"], rate: float) -> Float[Array, "h w C"]:
+    """Zero a share `rate` of the values and scale up the rest, so that their mean stays."""
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 def cosine_logits(

@@ -1,4 +1,4 @@
-"""CLIP's text tower in transformers' layout: configuration, weights and tokenizer."""
+"""CLIP's text tower in transformers' layout: configuration, weights (or our own file of them) and tokenizer."""
 
 import json
 import os
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_FILES = (("config.json",), WEIGHT_FILES, ("tokenizer.json", "vocab.json"))
-_EXTRA_FILES = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+_FILES = (("config.json",), WEIGHT_FILES, TOKENIZER_FILES[:2])
 
 
 _LAYER = "text_model.encoder.layers.{i}"
@@ -55,12 +55,24 @@ def load_clip_text(source: str) -> tuple[CLIPText, "CLIPTokenizer"]:
     Raises:
       UserError: the files cannot be had, are damaged, or do not go together.
     """
-    directory = local_directory(source, _FILES, extra=_EXTRA_FILES)
+    directory = clip_directory(source)
     config = read_config(directory / "config.json")
     module = nnx.eval_shape(lambda: CLIPText(config, rngs=nnx.Rngs(0)))
     path = next(directory / name for name in WEIGHT_FILES if (directory / name).is_file())
-    load_weights(module, read_tensors(path), RULES, ignore=_IGNORE, origin=str(path))
+    tensors = read_tensors(path)
+    is_ours = "token_embedding.embedding" in tensors
+    rules = (Rule("{path}", "{path}"),) if is_ours else RULES
+    load_weights(module, tensors, rules, ignore=_IGNORE, origin=str(path))
     return module, _load_tokenizer(directory, config)
+
+
+def clip_directory(source: str) -> Path:
+    """The directory of a tower's files: `source` itself, or the hub's, downloaded unless it is here already.
+
+    Raises:
+      UserError: the files cannot be had.
+    """
+    return local_directory(source, _FILES, extra=TOKENIZER_FILES[2:])
 
 
 def read_config(path: Path) -> CLIPTextConfig:

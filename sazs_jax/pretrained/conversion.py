@@ -17,7 +17,7 @@ _SHOWN = 5  # names of each kind in an error message
 class Rule(NamedTuple):
     """One row: the source's key (or several), our dotted path, and what makes one of the other.
 
-    `{i}` and the like stand for a number and mean the same in key and path.
+    `{i}` and the like stand for a number, `{path}` for anything; they mean the same in key and path.
     """
 
     source: str | tuple[str, ...]
@@ -45,10 +45,23 @@ def fused_bias(*biases: np.ndarray) -> np.ndarray:
     return np.concatenate(biases)
 
 
+def transposed_conv_kernel(weight: np.ndarray) -> np.ndarray:
+    """PyTorch's transposed convolution (in, out, height, width) to Flax's (height, width, in, out), mirrored."""
+    return weight.transpose(2, 3, 0, 1)[::-1, ::-1]
+
+
 def linear(source: str, path: str) -> tuple[Rule, ...]:
     """The two rows of a Linear with bias."""
     return (
         Rule(f"{source}.weight", f"{path}.kernel", linear_kernel),
+        Rule(f"{source}.bias", f"{path}.bias"),
+    )
+
+
+def conv(source: str, path: str) -> tuple[Rule, ...]:
+    """The two rows of a convolution with bias."""
+    return (
+        Rule(f"{source}.weight", f"{path}.kernel", conv_kernel),
         Rule(f"{source}.bias", f"{path}.bias"),
     )
 
@@ -73,6 +86,7 @@ def load_weights(
     rules: Iterable[Rule],
     *,
     ignore: Sequence[str] = (),
+    keep: Sequence[str] = (),
     origin: str,
 ) -> None:
     """Set every parameter and BatchNorm statistic of `module` from `tensors`.
@@ -82,20 +96,24 @@ def load_weights(
     Args:
       module: takes the values, in its variables' own types.
       tensors: as the file has them; a `module.` that all keys begin with (DataParallel's) is taken off.
-      rules: the table. It must have a row for each variable of `module`.
+      rules: the table. It must have a row for each variable of `module` that is not kept.
       ignore: shell patterns of keys that the file may hold and we leave out.
+      keep: beginnings of paths whose variables keep their values.
       origin: what the tensors come from, for messages.
 
     Raises:
       UserError: names all tensors that are missing, unexpected or of another shape.
     """
-    tensors = _without_parallel_prefix(tensors)
+    tensors = without_parallel_prefix(tensors)
     rules = tuple(rules)
     state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
     missing, misshapen, used, values = [], [], set(), []
 
     for parts, variable in state:
-        rule, keys = _find_rule(rules, ".".join(map(str, parts)))
+        path = ".".join(map(str, parts))
+        if path.startswith(tuple(keep)):
+            continue
+        rule, keys = _find_rule(rules, path)
         used.update(keys)
         absent = [key for key in keys if key not in tensors]
         if absent:
@@ -122,7 +140,8 @@ def load_weights(
     nnx.update(module, nnx.from_flat_state(values))
 
 
-def _without_parallel_prefix(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+def without_parallel_prefix(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors by their names without the `module.` that DataParallel puts before all of them."""
     prefix = "module."
     if tensors and all(key.startswith(prefix) for key in tensors):
         return {key.removeprefix(prefix): value for key, value in tensors.items()}
@@ -141,6 +160,6 @@ def _find_rule(rules: Sequence[Rule], path: str) -> tuple[Rule, list[str]]:
 def _to_regex(path: str) -> str:
     def pieces() -> Iterator[str]:
         for text, field in re.findall(r"([^{]*)(?:\{(\w+)\})?", path):
-            yield re.escape(text) + (rf"(?P<{field}>\d+)" if field else "")
+            yield re.escape(text) + (rf"(?P<{field}>{'.+' if field == 'path' else r'[0-9]+'})" if field else "")
 
     return "".join(pieces())

@@ -12,26 +12,22 @@ from jaxtyping import Float
 
 from sazs_jax.errors import UserError
 from sazs_jax.models.vit import ViT, ViTConfig
-from sazs_jax.pretrained.conversion import Rule, conv_kernel, fused_bias, fused_kernel, layer_norm, linear, load_weights
+from sazs_jax.pretrained.conversion import (
+    Rule,
+    conv,
+    fused_bias,
+    fused_kernel,
+    layer_norm,
+    linear,
+    load_weights,
+    without_parallel_prefix,
+)
 from sazs_jax.pretrained.hub import local_directory
 from sazs_jax.pretrained.tensor_file import read_tensors
+from sazs_jax.pretrained.vit import IGNORE, vit_rules
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _HEAD_DIM = 64  # of every published size: a file does not tell the number of heads
-
-TIMM_RULES = (
-    Rule("cls_token", "cls_token"),
-    Rule("pos_embed", "pos_embed"),
-    Rule("patch_embed.proj.weight", "patch_embed.kernel", conv_kernel),
-    Rule("patch_embed.proj.bias", "patch_embed.bias"),
-    *layer_norm("blocks.{i}.norm1", "blocks.{i}.norm1"),
-    *linear("blocks.{i}.attn.qkv", "blocks.{i}.qkv"),
-    *linear("blocks.{i}.attn.proj", "blocks.{i}.proj"),
-    *layer_norm("blocks.{i}.norm2", "blocks.{i}.norm2"),
-    *linear("blocks.{i}.mlp.fc1", "blocks.{i}.fc1"),
-    *linear("blocks.{i}.mlp.fc2", "blocks.{i}.fc2"),
-)
-_IGNORE_TIMM = ("norm.*", "head.*", "fc_norm.*")
 
 
 def _transformers_rules(layer: str, qkv: tuple[str, str, str], proj: str, fc1: str, fc2: str) -> tuple[Rule, ...]:
@@ -39,8 +35,7 @@ def _transformers_rules(layer: str, qkv: tuple[str, str, str], proj: str, fc1: s
     return (
         Rule("embeddings.cls_token", "cls_token"),
         Rule("embeddings.position_embeddings", "pos_embed"),
-        Rule("embeddings.patch_embeddings.projection.weight", "patch_embed.kernel", conv_kernel),
-        Rule("embeddings.patch_embeddings.projection.bias", "patch_embed.bias"),
+        *conv("embeddings.patch_embeddings.projection", "patch_embed"),
         *layer_norm(f"{layer}.layernorm_before", "blocks.{i}.norm1"),
         Rule(tuple(f"{name}.weight" for name in names), "blocks.{i}.qkv.kernel", fused_kernel),
         Rule(tuple(f"{name}.bias" for name in names), "blocks.{i}.qkv.bias", fused_bias),
@@ -65,9 +60,9 @@ TRANSFORMERS_5_RULES = _transformers_rules(
 )
 _IGNORE_TRANSFORMERS = ("layernorm.*", "pooler.*", "classifier.*", "embeddings.mask_token")
 _LAYOUTS = {  # a key that tells the layout -> its table and what it may hold beside
-    "blocks.0.attn.qkv.weight": (TIMM_RULES, _IGNORE_TIMM),
-    "encoder.layer.0.attention.attention.query.weight": (TRANSFORMERS_RULES, _IGNORE_TRANSFORMERS),
-    "layers.0.attention.q_proj.weight": (TRANSFORMERS_5_RULES, _IGNORE_TRANSFORMERS),
+    "blocks.0.attn.qkv.weight": (vit_rules, IGNORE),
+    "encoder.layer.0.attention.attention.query.weight": (lambda grid: TRANSFORMERS_RULES, _IGNORE_TRANSFORMERS),
+    "layers.0.attention.q_proj.weight": (lambda grid: TRANSFORMERS_5_RULES, _IGNORE_TRANSFORMERS),
 }
 
 
@@ -88,11 +83,13 @@ def load_dino(source: str, grid: int) -> ViT:
     if not path.is_file():
         directory = local_directory(source, (WEIGHT_FILES,))
         path = next(directory / name for name in WEIGHT_FILES if (directory / name).is_file())
-    tensors = {key.removeprefix("vit."): value for key, value in read_tensors(path).items()}
+    tensors = without_parallel_prefix(read_tensors(path))
+    tensors = {key.removeprefix("vit."): value for key, value in tensors.items()}
     marker = next((key for key in _LAYOUTS if key in tensors), None)
     if marker is None:
         raise UserError(f"{path}: no ViT in timm's or transformers' layout; give DINO's weights (S/16, S/8, B/16, B/8)")
-    rules, ignore = _LAYOUTS[marker]
+    table, ignore = _LAYOUTS[marker]
+    rules = table(grid)
     positions, patch = (next(r.source for r in rules if r.path == p) for p in ("pos_embed", "patch_embed.kernel"))
     if positions in tensors and patch in tensors and tensors[positions].ndim == 3 and tensors[patch].ndim == 4:
         tensors[positions] = resize_positions_bicubic(tensors[positions].astype(np.float32), grid)

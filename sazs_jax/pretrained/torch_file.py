@@ -1,7 +1,9 @@
 """Read PyTorch's checkpoint files without PyTorch, and without running what a pickle asks for.
 
-Both layouts are read: the zip archive of PyTorch 1.6 and later, and the stream of pickles before it. The unpickler
-knows tensors of the plain types and `OrderedDict`; any other name in the file is refused.
+Three layouts are read: the zip archive of PyTorch 1.6 and later, the stream of pickles before it, and TorchScript's
+archive (OpenAI's CLIP). The unpickler knows tensors of the plain types and `OrderedDict`. What training scripts put
+beside the tensors (Lightning's callbacks, parsed arguments, NumPy scalars) becomes an object that does nothing;
+any other name in the file is refused.
 """
 
 import io
@@ -9,7 +11,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,32 +32,33 @@ _STORAGE_TYPES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
+# Packages whose objects a training script may leave in its checkpoint. Nothing of them is imported.
+_IDLE_PACKAGES = ("argparse", "lightning", "lightning_fabric", "numpy", "omegaconf", "pytorch_lightning")
+# Where a checkpoint that holds more than the weights keeps them.
+_STATE_DICT_KEYS = ("state_dict", "model")
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 
 
 def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict saved by `torch.save`, by name.
+    """The tensors of a state dict saved by `torch.save`, alone or in a checkpoint's `state_dict`, or of TorchScript.
 
     float16 and bfloat16 tensors come as they are (`ml_dtypes.bfloat16`).
 
     Raises:
-      UserError: the file is not there, is damaged or cut short, holds something other than a flat dict of tensors,
-        or asks for code to be run.
+      UserError: the file is not there, is damaged or cut short, holds no dict of tensors, or asks for code to be run.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            content = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
-        if not isinstance(content, Mapping) or not all(isinstance(value, _Tensor) for value in content.values()):
-            raise UserError(f"{path}: expected a dict of tensors (a model's state_dict)")
-        return {str(name): tensor.to_array() for name, tensor in content.items()}
+            tensors = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+        return {name: tensor.to_array() for name, tensor in tensors.items()}
+    except _NoStateDict as error:
+        raise UserError(f"{path}: expected a dict of tensors (a model's state_dict)") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except _Refused as error:
         raise UserError(f"{path}: refused, for it holds {error}; only plain tensors are read") from error
-    except UserError:
-        raise
     # A damaged pickle can raise nearly anything.
     except Exception as error:
         raise UserError(f"{path}: damaged, cut short or no PyTorch file ({error}); get it again") from error
@@ -63,6 +66,33 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
 
 class _Refused(Exception):
     """The pickle names something that a file of tensors has no need of."""
+
+
+class _NoStateDict(Exception):
+    """The file is whole and holds something else."""
+
+
+class _Idle:
+    """Stands for any object that is no tensor: takes whatever a pickle does to it, and does nothing."""
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    def extend(self, values: Any) -> None:
+        pass
+
+
+class _ScriptModule:
+    """A module of a TorchScript archive: its attributes are parameters, buffers, modules and settings."""
 
 
 class _Storage:
@@ -125,6 +155,12 @@ class _Unpickler(pickle.Unpickler):
             return _CALLABLES[module, name]
         if module == "torch" and name in _STORAGE_TYPES:
             return name
+        if module.split(".")[0] in _IDLE_PACKAGES or (module, name) == ("_codecs", "encode"):
+            return _Idle
+        if module.split(".")[0] == "__torch__":
+            return _ScriptModule
+        if module == "torch.jit._pickle" and name.startswith("build_"):
+            return _Idle
         raise _Refused(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -138,7 +174,27 @@ class _Unpickler(pickle.Unpickler):
         return self.storages[key]
 
 
-def _read_zip(file: io.BufferedIOBase) -> Any:
+def _state_dict(content: Any) -> dict[str, _Tensor]:
+    """The tensors that a file's content has for a model."""
+    if isinstance(content, _ScriptModule):
+        return dict(_script_tensors(content, ""))
+    if isinstance(content, Mapping):
+        inner = (content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping))
+        content = next(inner, content)
+        if all(isinstance(value, _Tensor) for value in content.values()):
+            return {str(name): tensor for name, tensor in content.items()}
+    raise _NoStateDict
+
+
+def _script_tensors(module: _ScriptModule, prefix: str) -> Iterator[tuple[str, _Tensor]]:
+    for name, value in vars(module).items():
+        if isinstance(value, _ScriptModule):
+            yield from _script_tensors(value, f"{prefix}{name}.")
+        elif isinstance(value, _Tensor):
+            yield prefix + name, value
+
+
+def _read_zip(file: io.BufferedIOBase) -> dict[str, _Tensor]:
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -147,24 +203,26 @@ def _read_zip(file: io.BufferedIOBase) -> Any:
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("big-endian")
         unpickler = _Unpickler(io.BytesIO(archive.read(pickles[0])))
-        content = unpickler.load()
+        tensors = _state_dict(unpickler.load())
+        wanted = {id(tensor.storage) for tensor in tensors.values()}  # an optimizer's state stays unread
         for key, storage in unpickler.storages.items():
-            storage.fill(archive.read(f"{root}data/{key}"))
-    return content
+            if id(storage) in wanted:
+                storage.fill(archive.read(f"{root}data/{key}"))
+    return tensors
 
 
-def _read_legacy(file: io.BufferedIOBase) -> Any:
+def _read_legacy(file: io.BufferedIOBase) -> dict[str, _Tensor]:
     file.seek(0)
     if _Unpickler(file).load() != _LEGACY_MAGIC or _Unpickler(file).load() != _LEGACY_PROTOCOL:
         raise ValueError("not PyTorch's layout")
     if not _Unpickler(file).load()["little_endian"]:
         raise ValueError("big-endian")
     unpickler = _Unpickler(file)
-    content = unpickler.load()
+    tensors = _state_dict(unpickler.load())
     for key in _Unpickler(file).load():
         storage = unpickler.storages[key]
         (numel,) = struct.unpack("<q", file.read(8))
         if numel != storage.numel:
             raise ValueError("a tensor's size is given twice and differs")
         storage.fill(file.read(numel * storage.dtype.itemsize))
-    return content
+    return tensors

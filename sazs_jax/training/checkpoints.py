@@ -38,6 +38,7 @@ _FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
 _PATHS = (
+    ("model", "pretrained"),
     ("data", "root"),
     ("data", "cache"),
     ("text", "anchors"),
@@ -99,14 +100,11 @@ class Checkpoints:
             weights, optimizer = jax.tree.map(
                 ocp.utils.fully_replicated_host_local_array_to_global_array, (weights, optimizer)
             )
-        items: dict[str, Any] = {
-            "model": ocp.args.PyTreeSave(weights),
+        items = {
+            **_model_items(weights, self._anchors),
             "optimizer": ocp.args.PyTreeSave(optimizer),
             "batches": grain.checkpoint.CheckpointSave(batches),
         }
-        if self._anchors is not None:
-            items["anchors"] = ocp.args.PyTreeSave({"embeddings": np.asarray(self._anchors.embeddings)})
-            items["text"] = ocp.args.JsonSave({"names": list(self._anchors.names), "source": self._anchors.source})
         metrics = None if score is None else {_SCORE: score}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
@@ -145,6 +143,22 @@ class Checkpoints:
     def close(self) -> None:
         """Finish the save under way."""
         self._manager.close()
+
+
+def write_model(workdir: str | os.PathLike, config: ConfigDict, model: SAZS, anchors: StoredAnchors) -> None:
+    """A work directory that predicts and can be scored, of a network that was trained elsewhere.
+
+    Raises:
+      UserError: the directory holds a run already.
+    """
+    if _checkpoint_steps(workdir):
+        raise UserError(f"{workdir} holds a run; choose another place")
+    claim_workdir(workdir, config)
+    _, params, model_state = nnx.split(model, nnx.Param, ...)
+    items = _model_items({"params": params, "model_state": model_state}, anchors)
+    options = ocp.CheckpointManagerOptions(step_name_format=_STEP_NAMES)
+    with ocp.CheckpointManager(Path(workdir).absolute() / "checkpoints", options=options) as manager:
+        manager.save(0, args=ocp.args.Composite(**items))
 
 
 def restore_model(workdir: str | os.PathLike) -> tuple[ConfigDict, SAZS, StoredAnchors, int]:
@@ -296,6 +310,14 @@ def _stored_score(folder: Path, step: int) -> float:
         return json.loads((folder / _STEP_NAMES.build_name(step) / "metrics" / "metrics").read_text())[_SCORE]
     except (OSError, ValueError, KeyError):
         return -math.inf
+
+
+def _model_items(weights: dict, anchors: StoredAnchors | None) -> dict[str, Any]:
+    items: dict[str, Any] = {"model": ocp.args.PyTreeSave(weights)}
+    if anchors is not None:
+        items["anchors"] = ocp.args.PyTreeSave({"embeddings": np.asarray(anchors.embeddings)})
+        items["text"] = ocp.args.JsonSave({"names": list(anchors.names), "source": anchors.source})
+    return items
 
 
 def _split(state: TrainState) -> tuple[dict, dict]:

@@ -23,12 +23,13 @@ from sazs_jax.losses import (
     shape_loss_sum,
 )
 from sazs_jax.models.affine_mlp import AffineMLP
-from sazs_jax.models.efficientnet import EfficientNetLite0
 from sazs_jax.models.sazs import DEVICE_AXIS, SAZS, build_model, cosine_logits
-from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
+from sazs_jax.pretrained.sources import load_pretrained
 from sazs_jax.training.task import Batch, psum
 
 _PICTURES = 4
+_DROPOUT = 1  # number of the random stream
+_fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
 
 
 class Segmentation:
@@ -59,10 +60,10 @@ class Segmentation:
         self._has_boundary = len(self.weights) > 1
 
     def build(self, key: Key[Array, ""]) -> SAZS:
-        """The network with random weights, or with a pretrained encoder.
+        """The network with random weights, or with those of `model.pretrained`.
 
         Raises:
-          UserError: an unknown encoder or type, or a crop that does not suit it.
+          UserError: an unknown encoder or type, a crop that does not suit it, or weights that do not fit.
         """
         synced = self.config.train.sync_batchnorm
         model = nnx.jit(
@@ -72,8 +73,8 @@ class Segmentation:
             raise UserError(
                 f"data.crop={self.config.data.crop} must be a multiple of {model.size_multiple} for this encoder"
             )
-        if isinstance(model.encoder, EfficientNetLite0) and self.config.model.pretrained:
-            load_imagenet_weights(model.encoder)
+        if self.config.model.pretrained:
+            load_pretrained(model, self.config.model.pretrained)
         return model
 
     def prepare(self, constants: Any, batch: Batch, keys: Key[Array, "B"]) -> tuple[Any, Any]:
@@ -81,7 +82,8 @@ class Segmentation:
         loss = self.config.loss
         images, labels = jnp.asarray(batch["image"]), jnp.asarray(batch["label"])
         target, allowed = apply_label_space(loss.label_space, labels, len(constants["anchors"]), loss.num_absent, keys)
-        inputs = {"image": images, "label": target, "allowed": allowed}
+        # The label space draws from `keys` themselves.
+        inputs = {"image": images, "label": target, "allowed": allowed, "dropout": _fold_in(keys, _DROPOUT)}
         counts = {"align": count_valid(target)}
         if self._has_boundary:
             edges, known = edge_targets(labels, void_band=loss.void_band, width=loss.edge_width)
@@ -95,7 +97,7 @@ class Segmentation:
 
     def losses(self, constants: Any, model: SAZS, inputs: Any, totals: Any) -> dict[str, Array]:
         """See `Task`: the parts of Eq. 3."""
-        output = model(inputs["image"], train=True)
+        output = model(inputs["image"], train=True, dropout_keys=inputs["dropout"])
         logits = cosine_logits(output.embeddings, constants["anchors"], self.config.loss.logit_scale)
         losses = {"align": align_loss_sum(logits, inputs["label"], inputs["allowed"]) / totals["align"]}
         if output.boundary_logits is None:
@@ -172,8 +174,3 @@ def _check(config: ConfigDict, anchors: np.ndarray) -> None:
             f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected at least 0"
         )
     check_edge_settings(loss)
-    if model.pretrained and (model.encoder, model.pretrained) != ("efficientnet_lite0", "package"):
-        raise UserError(
-            f"model.pretrained={model.pretrained!r} does not go with model.encoder={model.encoder!r}; "
-            "'package' goes with efficientnet_lite0, '' (random weights) with every encoder"
-        )

@@ -1,11 +1,13 @@
-"""Write tensors.pth and tensors_legacy.pth, one and the same state dict in PyTorch's two layouts.
+"""Write tensors.pth and tensors_legacy.pth, one and the same state dict in PyTorch's two layouts, and lightning.ckpt.
 
 pip install torch; python -m tests.golden.make_torch_files
 """
 
+import argparse
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import torch
 
 
@@ -27,8 +29,22 @@ def state_dict() -> OrderedDict:
     return tensors
 
 
+def lightning_checkpoint() -> dict:
+    """What a training script leaves beside the weights: settings, an optimizer's state, NumPy scalars, enumerations."""
+    return {
+        "epoch": 3,
+        "pytorch-lightning_version": "1.4.9",
+        "state_dict": OrderedDict({"net.head.weight": torch.arange(6.0).reshape(2, 3)}),
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(100)}}, "param_groups": [{"lr": 0.1}]}],
+        "hyper_parameters": argparse.Namespace(backbone="clip_vitl16_384", base_lr=np.float64(0.004)),
+        "callbacks": {"best": np.array([1.0, 2.0])},
+    }
+
+
 def main() -> None:
     folder = Path(__file__).parent
+    torch.save(lightning_checkpoint(), folder / "lightning.ckpt")
+    torch.save(lightning_checkpoint(), folder / "lightning_legacy.ckpt", _use_new_zipfile_serialization=False)
     torch.save(state_dict(), folder / "tensors.pth")
     torch.save(state_dict(), folder / "tensors_legacy.pth", _use_new_zipfile_serialization=False)
 

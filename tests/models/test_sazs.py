@@ -15,6 +15,7 @@ from sazs_jax.errors import UserError
 from sazs_jax.models import sazs
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.dpt import resize_aligned
+from sazs_jax.models.drn import DRN, DRN_CONFIGS, PyramidPooling
 from sazs_jax.models.sazs import DEVICE_AXIS, build_model, cosine_logits
 from sazs_jax.models.vit import VIT_CONFIGS, resize_positions
 from sazs_jax.training.optimizer import make_optimizer
@@ -78,6 +79,41 @@ def test_every_variant_is_traced_at_its_own_size(variant):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
 
 
+def test_dropout_zeroes_its_share_by_example_and_in_training_alone(monkeypatch):
+    config = pascal.get_config(1, "drn22")
+    config.model.dtype, config.model.decoder_width, config.model.dropout = "float32", 64, 0.25
+    seen = []
+
+    def remember(head, x):
+        seen.append(np.asarray(x))
+        return x
+
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0)))
+    monkeypatch.setattr(PyramidPooling, "__call__", lambda _, maps, **__: jnp.ones((*maps[-1].shape[:3], 64)))
+    monkeypatch.setattr(nnx.Conv, "__call__", remember)
+    monkeypatch.setattr(DRN, "__call__", lambda _, x, **__: [x[:, ::8, ::8]] * 3)
+    images = jnp.zeros((2, 32, 32, 3), jnp.uint8)
+    keys = jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(ValueError, match="no keys"):
+        model(images, train=True)
+    model(images, train=True, dropout_keys=keys)
+    model(images[:1], train=True, dropout_keys=keys[1:])
+    model(images)
+    both, second, none = seen
+    assert set(np.unique(both)) == {0.0, np.float32(1 / 0.75)}
+    assert abs((both == 0).mean() - 0.25) < 0.04
+    assert (both[0] != both[1]).any()
+    np.testing.assert_array_equal(second[0], both[1])  # a draw goes with its example, wherever that lies
+    np.testing.assert_array_equal(none, 1)
+
+
+def test_an_impossible_dropout_is_the_users_error():
+    config = demo.get_config()
+    config.model.dropout = 1.0
+    with pytest.raises(UserError, match=r"model.dropout=1.0: expected at least 0 and less than 1"):
+        build_model(config, rngs=nnx.Rngs(0))
+
+
 def test_cocos_eighty_classes_and_512_pixels_go_through_the_same_code():
     config = pascal.get_config(0)
     config.data.crop, config.model.remat, config.train.accumulate = 512, True, 2
@@ -85,7 +121,7 @@ def test_cocos_eighty_classes_and_512_pixels_go_through_the_same_code():
     assert metrics["loss/align"].shape == ()
 
 
-@pytest.mark.parametrize("variant", ["vit_l16", "lite"])
+@pytest.mark.parametrize("variant", ["vit_l16", "drn", "lite"])
 def test_the_shape_constraint_is_traced_at_real_size(variant):
     config = pascal.get_config(1, variant)
     config.loss.shape_weight = config.loss.bce_weight = 0.3
@@ -95,20 +131,29 @@ def test_the_shape_constraint_is_traced_at_real_size(variant):
         after.params["boundary_head"]["conv"]["kernel"].shape
         == {
             "vit_l16": (1, 1, 1024, 16),  # 4x4 logits for each cell of 16 pixels
+            "drn": (1, 1, 512, 4),
             "lite": (1, 1, 40, 4),
         }[variant]
     )
 
 
-@pytest.mark.parametrize(("variant", "stride"), [("vit_l16", 2), ("vit_b16", 2), ("vit_s16", 2), ("lite", 4)])
-def test_one_real_step_of_each_encoder(variant, stride, monkeypatch):
+VARIANTS = {"efficientnet_lite0": "lite", "drn_d_105": "drn", "drn_d_22": "drn22"}
+
+
+@pytest.mark.parametrize("encoder", sazs.ENCODERS)
+def test_one_real_step_of_each_encoder(encoder, monkeypatch):
     """At reduced depth and size, through the very function that training maps."""
-    config = pascal.get_config(1, variant)
+    config = pascal.get_config(1, VARIANTS.get(encoder, "vit_s16"))
+    config.model.encoder = encoder
     config.model.dtype, config.model.decoder_width = "float32", 16
+    config.optimizer.weight_decay = 0.0  # it would move what no gradient reaches
     config.loss.bce_weight = 0.3
-    encoder = config.model.encoder
+    stride = 2 if encoder in VIT_CONFIGS else 8 if encoder in DRN_CONFIGS else 4
     if encoder in VIT_CONFIGS:
         monkeypatch.setitem(VIT_CONFIGS, encoder, dataclasses.replace(VIT_CONFIGS[encoder], taps=(0, 1, 2, 3)))
+    if encoder in DRN_CONFIGS:
+        repeats = (1, 1, 1, 2, 1, 1, 1, 1, 1)  # one residual block without a shortcut of its own
+        monkeypatch.setitem(DRN_CONFIGS, encoder, dataclasses.replace(DRN_CONFIGS[encoder], repeats=repeats))
     model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS))
     output = jax.eval_shape(model, jnp.zeros((1, 64, 96, 3), jnp.uint8))
     assert output.embeddings.shape == (1, 64 // stride, 96 // stride, 512)

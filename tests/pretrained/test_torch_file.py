@@ -39,6 +39,20 @@ def test_tensors_come_out_as_pytorch_wrote_them(name):
         tensors[key].flat[:1] = 0  # a copy that may be written to
 
 
+@pytest.mark.parametrize("name", ["lightning.ckpt", "lightning_legacy.ckpt"])
+def test_of_a_training_scripts_checkpoint_the_weights_alone_come_out(name):
+    (tensor,) = read_torch_file(GOLDEN / name).items()
+    assert tensor[0] == "net.head.weight"
+    np.testing.assert_array_equal(tensor[1], np.arange(6, dtype=np.float32).reshape(2, 3))
+
+
+def test_of_torchscript_the_tensors_come_out_by_their_dotted_names():
+    tensors = read_torch_file(GOLDEN / "clip_openai.pt")
+    assert len(tensors) == 32
+    assert tensors["transformer.resblocks.1.attn.in_proj_weight"].shape == (192, 64)
+    assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float16)}
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.6, 0.95])
 def test_a_truncated_file_is_one_clear_line(name, keep, tmp_path):
@@ -78,6 +92,20 @@ def test_a_pickle_that_runs_code_is_refused(wrap, tmp_path):
     path.write_bytes(wrap(pickle.dumps({"weight": Evil(trace)}, protocol=2)))
     with pytest.raises(UserError, match=r"refused, for it holds .*open; only plain tensors are read"):
         read_torch_file(path)
+    assert not trace.exists()
+
+
+class EvilNumPy(Evil):
+    """The same by way of a package whose objects are taken as idle."""
+
+    def __reduce__(self):
+        return np.save, (str(self.path), 1)
+
+
+def test_what_stands_beside_the_weights_is_never_called(tmp_path):
+    trace, path = tmp_path / "trace.npy", tmp_path / "checkpoint.ckpt"
+    path.write_bytes(as_zip(pickle.dumps({"state_dict": {}, "hyper_parameters": EvilNumPy(trace)}, protocol=2)))
+    assert read_torch_file(path) == {}
     assert not trace.exists()
 
 
