@@ -46,11 +46,12 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(example.image).resize((256, 256)).save(path)
         paths.append(str(path))
-    run("predict.py", "--workdir", str(RUN), "--labels", ",".join(unseen), "--out", str(PICTURES), *paths)
+    words = ",".join(unseen)
+    run("predict.py", "--workdir", str(RUN), "--labels", words, "--out", str(PICTURES), "--eigensegments", *paths)
 
     before, after = (unseen_miou(folder) for folder in (UNTRAINED, RUN))
     print(f"\nunseen classes ({', '.join(unseen)}): mIoU {before:.3f} untrained, {after:.3f} trained")
-    print(f"pictures: {PICTURES.absolute()}/*.overlay.png")
+    print(f"pictures: {PICTURES.absolute()}/*.overlay.png and *.eigensegments.png")
     print(f"curves:   {sys.executable} -m tensorboard.main --logdir {RUN} (after pip install tensorboard)")
 
 

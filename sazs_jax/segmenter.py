@@ -252,9 +252,7 @@ class Segmenter:
           UserError: a broken image, or features that cannot be had.
         """
         known = image if isinstance(image, ImageEmbedding) else self.embed([image])[0]
-        eigen = known.eigen
-        if eigen is None:
-            eigen = self._decompose(known.pixels[None], known.embeddings[None])
+        eigen = self._eigen(known)
         assert self._settings is not None
         height, width = known.size
         sizes = np.array([[height, width]], np.int32)
@@ -262,6 +260,11 @@ class Segmenter:
         soft = np.asarray(soft)[0, :height, :width]
         values = np.asarray(eigen.values)[0, : self._settings.num_segments]
         return Eigensegments(soft > 0, soft, values)
+
+    def _eigen(self, image: ImageEmbedding) -> Eigenvectors:
+        if image.eigen is not None:
+            return image.eigen
+        return self._decompose(image.pixels[None], image.embeddings[None])
 
     def _eigensegmenter(self) -> Eigensegmenter:
         if self._opened is None:
@@ -333,7 +336,7 @@ class Segmenter:
             _winners(
                 image.embeddings[None],
                 anchors,
-                image.eigen,
+                None if self._fusion in WITHOUT_EIGENVECTORS else self._eigen(image),
                 image.pixels[None],
                 threshold,
                 sizes,
@@ -378,13 +381,17 @@ def _canvas(size: tuple[int, int]) -> tuple[int, int]:
 def _winners(embeddings, anchors, eigen, images, threshold, sizes, *, rule, settings, background, canvas):
     """Cosines with the anchors, the index of the winner, and its cosine; a threshold comes as a label before all."""
     scores = cosine_logits(embeddings, anchors)
-    logits = values = scores
+    logits = scores
     if threshold is not None:
         logits = jnp.concatenate([jnp.full_like(scores[..., :1], threshold), scores], axis=-1)
-        values = jnp.concatenate([scores.max(axis=-1, keepdims=True), scores], axis=-1)
+    values = logits
     if rule != "none":
         logits = fuse(rule, logits, eigen, images, settings, background=background)
-    return scores, *upsampled_argmax(logits, sizes, canvas, values)
+    winner, confidence = upsampled_argmax(logits, sizes, canvas, values)
+    if threshold is not None:
+        _, best = upsampled_argmax(scores, sizes, canvas)
+        confidence = jnp.where(winner == 0, best, confidence)
+    return scores, winner, confidence
 
 
 @partial(jax.jit, static_argnames=("count", "canvas"))

@@ -1,11 +1,13 @@
 """predict.py and evaluate.py as a person runs them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sazs_jax.spectral.fusion import RULES
 from tests.tiny_run import command, complaint, make_run
 
 
@@ -43,6 +45,52 @@ def test_masks_overlays_and_areas_beside_a_broken_image(workdir, tmp_path):
             assert overlay.height > size[0]  # the legend is below
 
 
+def test_fused_masks_and_eigensegments(workdir, tmp_path):
+    image = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(image)
+    arguments = ("predict.py", "--workdir", workdir, "--labels", "cat,zebra", "--eigensegments")
+    for rule in ("agreement+diffusion", "none"):
+        result = command(*arguments, "--fusion", rule, "--out", tmp_path / rule, image)
+        assert result.returncode == 0, result.stderr
+        kinds = ("eigensegments.png", "json", "mask.png", "overlay.png")
+        assert sorted(path.name for path in (tmp_path / rule).iterdir()) == [f"photo.{kind}" for kind in kinds]
+        with Image.open(tmp_path / rule / "photo.eigensegments.png") as sheet:
+            assert sheet.width > 6 * 70  # the image and five eigenvectors
+            assert sheet.height > 2 * 50
+    masks = [(tmp_path / rule / "photo.mask.png").read_bytes() for rule in ("agreement+diffusion", "none")]
+    assert masks[0] != masks[1]
+    unknown = command(*arguments, "--fusion", "oracle", "--out", tmp_path / "oracle", image)
+    assert "agreement+diffusion" in complaint(unknown)
+    no_features = command(*arguments, "--features", "dinosaur", "--out", tmp_path / "no", image)
+    assert "expected dino, lite, embeddings" in complaint(no_features)
+    assert not (tmp_path / "no").exists()
+
+
+def test_no_rule_but_the_oracle_looks_at_the_masks(workdir, tmp_path):
+    """Scored on a copy of the data with scrambled masks, every label-free rule predicts the same, bit for bit."""
+    devkit = workdir.parent / "devkit"
+    copy = tmp_path / "scrambled"
+    shutil.copytree(devkit, copy)
+    rng = np.random.default_rng(0)
+    for path in (copy / "SegmentationClassAug").iterdir():
+        mask = np.array(Image.open(path))
+        Image.fromarray(rng.permutation(mask.ravel()).reshape(mask.shape)).save(path)
+    metrics = []
+    for root in (devkit, copy):
+        out = tmp_path / f"{root.name}_predictions"
+        result = command("evaluate.py", "--workdir", workdir, "--data_root", root, "--predictions", out)
+        assert result.returncode == 0, result.stderr
+        metrics.append(json.loads((workdir / "eval" / "metrics.json").read_text()))
+    folders = [tmp_path / f"{root.name}_predictions" for root in (devkit, copy)]
+    files = [{str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.png")} for folder in folders]
+    assert {name.split("/")[0] for name in files[0]} == set(RULES)
+    assert len(files[0]) == 3 * len(RULES)  # three pairs
+    assert files[0] == files[1]
+    for rule in (*RULES, "oracle"):
+        assert metrics[0]["fusion"][rule] != metrics[1]["fusion"][rule]
+    assert set(metrics[0]["generalized"]) == {"raw", *RULES} - {"none"}
+
+
 def test_bad_input_is_one_line_and_status_2(workdir, tmp_path):
     image = tmp_path / "photo.png"
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(image)
@@ -74,11 +122,15 @@ def test_results_file_and_table(workdir):
     assert none["per_class"]["bus"] is None
     assert 0 <= none["per_class"]["cat"] <= 1
     assert none["miou_min_pairs"] is None
+    assert set(metrics["fusion"]) == {*RULES, "oracle"}
+    assert "oracle (upper bound)" in result.stdout
     assert set(metrics["generalized"]["raw"]) == {"seen", "unseen", "harmonic", "per_class"}
     assert metrics["generalized"]["raw"]["per_class"]["dog"] is not None  # images of all folds' lists
     assert "squashed to 64x64" in result.stdout
 
     written = (workdir / "eval" / "metrics.json").read_bytes()
-    assert "protocol, resize" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.size=3"))
+    assert "eval.protocol, eval.resize" in complaint(
+        command("evaluate.py", "--workdir", workdir, "--config.eval.size=3")
+    )
     assert "at least 1" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.batch_size=0"))
     assert (workdir / "eval" / "metrics.json").read_bytes() == written

@@ -1,11 +1,17 @@
 """Words in, masks out, against the stand-in network repeated in NumPy."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import defaults
 from sazs_jax.errors import UserError
+from sazs_jax.models.sazs import cosine_logits
 from sazs_jax.segmenter import Segmenter
+from sazs_jax.spectral.eigensegmenter import Eigensegmenter
+from sazs_jax.spectral.features import to_grid
+from sazs_jax.spectral.fusion import FusionSettings, fuse
 from sazs_jax.text import AnchorTable
 from tests.tiny_network import TinyNetwork, numpy_bilinear
 
@@ -144,3 +150,52 @@ def test_bad_images_are_said(model, images, tmp_path):
         segmenter.segment(images[0].astype(np.float32), ["cat"])
     with pytest.raises(UserError, match="a list"):
         segmenter.segment(np.stack([images[0]]), ["cat"])
+
+
+@pytest.mark.parametrize("background", ["others", 0.2, None])
+@pytest.mark.parametrize("rule", ["iou", "agreement+diffusion"])
+def test_fusion_is_the_rule_on_the_cosines(model, images, rule, background):
+    """At decoder resolution the winner is the argmax of the rule's logits; the confidence stays a cosine."""
+    spectral = defaults.get_config().spectral
+    spectral.update({"features": "embeddings", "grid": 8, "iou_threshold": 0.2})
+    labels = ["sofa", "cat"]
+    words = (["others"] if background == "others" else []) + labels
+    segmenter = Segmenter(model, STORED, Text(), fusion=rule, spectral=spectral)
+    plain = Segmenter(model, STORED, Text(), spectral=spectral)
+    (embedding,) = segmenter.embed([images[0]])
+    result = segmenter.segment(embedding, labels, background)
+
+    anchors = np.stack([WORDS[word] for word in words]).astype(np.float32)
+    logits = cosine_logits(embedding.embeddings[None], jnp.asarray(anchors))
+    if background == 0.2:
+        logits = jnp.concatenate([jnp.full_like(logits[..., :1], 0.2), logits], axis=-1)
+    eigen = Eigensegmenter(spectral)(images[0][None], to_grid(embedding.embeddings[None], 8))
+    settings = FusionSettings.of_config(spectral)
+    fused = fuse(rule, logits, eigen, jnp.asarray(images[0])[None], settings, background=background is not None)
+    upsampled = numpy_bilinear(np.asarray(fused, np.float64)[0], *images[0].shape[:2])
+    expected = upsampled.argmax(axis=-1) + (background is None)
+    assert (result.label_map != expected).mean() < 0.005  # rounding where two labels tie
+    own = plain.segment(plain.embed([images[0]])[0], labels, background)
+    assert (result.label_map != own.label_map).any()
+    np.testing.assert_allclose(result.scores, own.scores, atol=1e-6)
+    assert np.abs(result.confidence).max() <= 1
+    np.testing.assert_array_equal(
+        segmenter.segment(plain.embed([images[0]])[0], labels, background).label_map, result.label_map
+    )
+
+
+def test_eigensegments_of_an_image(model, images):
+    spectral = defaults.get_config().spectral
+    spectral.update({"features": "embeddings", "grid": 8, "num_segments": 3})
+    found = Segmenter(model, STORED, Text(), spectral=spectral).eigensegments(images[1])
+    assert found.masks.shape == found.soft.shape == (20, 41, 3)
+    np.testing.assert_array_equal(found.masks, found.soft > 0)
+    assert (np.diff(found.values) >= 0).all()
+    assert found.masks.any(axis=(0, 1)).all()
+
+
+def test_bad_fusion_settings(model):
+    with pytest.raises(UserError, match="rule 'oracle' is unknown"):
+        Segmenter(model, STORED, Text(), fusion="oracle")
+    with pytest.raises(ValueError, match="needs the settings"):
+        Segmenter(model, STORED, Text(), fusion="iou")

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import defaults
 from sazs_jax.evaluation import report
 from sazs_jax.evaluation.episodes import LabelledImage
 from sazs_jax.evaluation.evaluator import Evaluator
 from sazs_jax.evaluation.metrics import close_void
 from sazs_jax.inference import network_size
+from sazs_jax.spectral.eigensegmenter import Eigensegmenter
+from sazs_jax.spectral.fusion import RULES
 from tests.evaluation.test_metrics import boundary_counts_by_distance, disk
 from tests.tiny_network import TinyNetwork, numpy_bilinear
 
@@ -144,3 +147,33 @@ def test_report_writes_fractions_and_prints_percent(tmp_path):
     assert "hsnet1000" in table
     oracle = {**metrics, "fusion": {**metrics["fusion"], "oracle": metrics["fusion"]["none"]}}
     assert "oracle (upper bound)" in report.table(oracle)
+
+
+def test_every_rule_in_one_pass():
+    """The network's own scores stay what they are; the oracle is never worse on an episode; eigensegments vary."""
+    anchors = np.random.default_rng(5).normal(size=(6, 6)).astype(np.float32)
+    config = defaults.get_config().spectral
+    config.update({"features": "embeddings", "grid": 10, "solver": "subspace", "color_weight": 1.0})
+    alone = Evaluator(NAMES, CLASSES, anchors, batch_size=2, min_pairs=1).run(TinyNetwork(), make_images())
+    episodes = []
+    evaluator = Evaluator(NAMES, CLASSES, anchors, batch_size=2, min_pairs=1, eigensegmenter=Eigensegmenter(config))
+    together = evaluator.run(TinyNetwork(), make_images(), record=episodes.append)
+
+    assert together["fusion"]["none"] == alone["fusion"]["none"]
+    assert together["generalized"]["raw"] == alone["generalized"]["raw"]
+    assert list(together["fusion"]) == [*RULES, "oracle"]
+    by_rule = {rule: [e for e in episodes if e.rule == rule] for rule in together["fusion"]}
+    assert {len(found) for found in by_rule.values()} == {6}
+    for own, best in zip(by_rule["none"], by_rule["oracle"], strict=True):
+        assert best.overlap[0] / best.overlap[1] >= own.overlap[0] / own.overlap[1]
+    labels = {item.image_id: item.label for item in make_images()}
+    for found in by_rule.values():
+        assert any((a.mask != b.mask).any() for a, b in zip(found, by_rule["none"], strict=True)) == (
+            found[0].rule != "none"
+        )
+        for episode in found:  # what is counted is the mask that is handed out
+            label = labels[episode.image_id]
+            assert episode.mask.shape == label.shape
+            wanted = label == episode.category + 1
+            assert episode.overlap[0] == (episode.mask & wanted & (label != 255)).sum()
+            assert episode.overlap[1] == ((episode.mask | wanted) & (label != 255)).sum()
