@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -26,6 +25,7 @@ from sazs_jax.evaluation.metrics import (
 )
 from sazs_jax.inference import Batch, Network, make_batches, upsampled_argmax
 from sazs_jax.models.sazs import SAZS
+from sazs_jax.rowwise import run_by_rows
 from sazs_jax.spectral.eigensegmenter import Eigensegmenter
 from sazs_jax.spectral.fusion import RULES, fuse
 
@@ -45,7 +45,7 @@ class _Counts(NamedTuple):
     masks: Bool[Array, "B H W R E"]  # on the device
     overlap: Int[np.ndarray, "B R E 4"]
     outline: Int[np.ndarray, "B R E 4"] | None
-    pixels: Int[np.ndarray, "R K K"] | None
+    pixels: Int[np.ndarray, "B R K K"] | None
 
 
 class Episode(NamedTuple):
@@ -150,7 +150,7 @@ class Evaluator:
                 warm_images += len(batch.items)
             self._compiled.add(program)
             num_images += len(batch.items)
-            confusion += counts.pixels if counts.pixels is not None else 0
+            confusion += counts.pixels.sum(axis=0) if counts.pixels is not None else 0
             masks = np.asarray(counts.masks) if record else None
             for row, item in enumerate(batch.items):
                 height, width = item.label.shape
@@ -216,12 +216,14 @@ class Evaluator:
         settings = segmenter.settings if segmenter else None
         sizes, labels, classes = (network.put(x) for x in (batch.sizes, truth.labels, truth.classes))
         closed = network.put(truth.closed_labels) if self.boundary else None
-        shared = {"rules": self.rules, "settings": settings}
-        masks, overlap, outline = _count_episodes(logits, eigen, images, classes, sizes, labels, closed, **shared)
+        rows = (logits, eigen, images, sizes, labels)
+        masks, overlap, outline = run_by_rows(
+            _count_episodes, None, (*rows, classes, closed), rules=self.rules, settings=settings
+        )
         pixels = None
         if self.generalized:
-            shared["rules"] = tuple(rule for rule in self.rules if rule != ORACLE)
-            pixels = _count_pixels(logits, eigen, images, sizes, labels, **shared)
+            rules = tuple(rule for rule in self.rules if rule != ORACLE)
+            pixels = run_by_rows(_count_pixels, None, rows, rules=rules, settings=settings)
         overlap, outline, pixels = done(jax.device_get((overlap, outline, pixels)))
         return _Counts(masks, overlap, outline, pixels), np.diff(times)
 
@@ -235,9 +237,9 @@ def _ahead(prepared: Iterator) -> Iterator:
             yield item
 
 
-@partial(jax.jit, static_argnames=("rules", "settings"))
-def _count_episodes(logits, eigen, images, classes, sizes, labels, closed_labels, *, rules, settings):
+def _count_episodes(_, rows, *, rules, settings):
     """Masks (B, H, W, R, E) of every rule, the oracle last where it is asked for, and their counts (B, R, E, 4)."""
+    logits, eigen, images, sizes, labels, classes, closed_labels = rows
     canvas = labels.shape[1:]
     masks = [
         episode_masks(rule, logits, eigen, images, settings, classes, sizes, canvas) for rule in rules if rule != ORACLE
@@ -257,12 +259,13 @@ def _count_episodes(logits, eigen, images, classes, sizes, labels, closed_labels
     return joined.reshape(*joined.shape[:3], len(rules), -1), overlap, outline
 
 
-@partial(jax.jit, static_argnames=("rules", "settings"))
-def _count_pixels(logits, eigen, images, sizes, labels, *, rules, settings):
-    """A confusion matrix a rule: all labels at once."""
+def _count_pixels(_, rows, *, rules, settings):
+    """A confusion matrix (B, R, K, K) an image and rule: all labels at once."""
+    logits, eigen, images, sizes, labels = rows
+    count = jax.vmap(lambda label, prediction: confusion_matrix(label[None], prediction[None], logits.shape[-1]))
     found = []
     for rule in rules:
         fused = logits if rule == "none" else fuse(rule, logits, eigen, images, settings)
         prediction, _ = upsampled_argmax(fused, sizes, labels.shape[1:])
-        found.append(confusion_matrix(labels, prediction, logits.shape[-1]))
-    return jnp.stack(found)
+        found.append(count(labels, prediction))
+    return jnp.stack(found, axis=1)

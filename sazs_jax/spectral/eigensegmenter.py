@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
+from sazs_jax.rowwise import run_by_rows
 from sazs_jax.spectral.affinity import affinity, colour_positions
 from sazs_jax.spectral.cache import EigenvectorCache
 from sazs_jax.spectral.eigen import SOLVERS, Eigenvectors, laplacian_eigenvectors
@@ -50,7 +50,7 @@ class Eigensegmenter:
             "count": self.settings.num_vectors,
             "solver": config.solver,
         }
-        self._decompose = partial(_decompose, graphdef, **settings)
+        self._decompose = partial(run_by_rows, _decompose, self._state, graphdef=graphdef, **settings)
         self._cache = None
         if config.cache:
             self._cache = EigenvectorCache(config.cache, config.features, config.grid, settings, self._state)
@@ -70,15 +70,15 @@ class Eigensegmenter:
           embeddings: of the network, resized to the grid; needed where `takes_embeddings`.
         """
         if self._cache is None:
-            return self._decompose(self._state, images, embeddings)
+            return self._decompose((images, embeddings))
         inputs = [images] if embeddings is None else [images, embeddings]
-        return self._cache.look_up(inputs, lambda: self._decompose(self._state, images, embeddings))
+        return self._cache.look_up(inputs, lambda: self._decompose((images, embeddings)))
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("color_weight", "neighbours", "count", "solver"))
 def _decompose(
-    graphdef: Any, state: Any, images, embeddings, *, color_weight: float, neighbours: int, count: int, solver: str
+    state: Any, inputs: Any, *, graphdef: Any, color_weight: float, neighbours: int, count: int, solver: str
 ) -> Eigenvectors:
+    images, embeddings = inputs
     features = nnx.merge(graphdef, state)
     z = affinity(
         features(images, embeddings),
