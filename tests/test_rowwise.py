@@ -35,8 +35,8 @@ def test_eigensegments_on_eight_devices():
     config = defaults.get_config().spectral
     config.update({"features": "embeddings", "grid": 6, "color_weight": 1.0})
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)
-    embeddings = rng.normal(size=(8, 6, 6, 8)).astype(np.float32)
+    images = rng.integers(0, 256, (16, 24, 24, 3), dtype=np.uint8)
+    embeddings = rng.normal(size=(16, 6, 6, 8)).astype(np.float32)
     for solver in ("eigh", "subspace"):
         config.solver = solver
         segmenter = Eigensegmenter(config)

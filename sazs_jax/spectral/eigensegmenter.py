@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
@@ -69,6 +70,9 @@ class Eigensegmenter:
           images: RGB of any size.
           embeddings: of the network, resized to the grid; needed where `takes_embeddings`.
         """
+        if jax.default_backend() == "cpu":
+            # LAPACK's batches are split over threads that all CPU devices share; two devices at it can wait for ever.
+            images, embeddings = jax.device_get((images, embeddings))
         if self._cache is None:
             return self._decompose((images, embeddings))
         inputs = [images] if embeddings is None else [images, embeddings]
