@@ -19,6 +19,7 @@ from data.codecs import decode_label
 from data.folds import is_selection, pairs_by_pixels
 from data.pascal_5i import Devkit
 from sazs_jax.errors import UserError
+from sazs_jax.label_map import IGNORED, VOID
 from tests.tiny_devkit import files_in
 
 
@@ -78,9 +79,8 @@ def test_excluded_classes_are_withheld_as_the_unseen_are(make_devkit, data_confi
     assert [ids[i] for i in prepared.train_indices(1, "ignore", ("dog",))] == ["a_bird"]
     assert 11 not in prepared.seen(1, ("dog",))
     lookup = prepared.training_lookup(1, "ignore", ("dog",))
-    assert lookup[12] == 255  # the dog, as the unseen cat
-    assert lookup[8] == 255
-    assert sorted(set(lookup.tolist()) - {255}) == list(range(15))  # others and fourteen seen classes
+    assert lookup[12] == lookup[8] == IGNORED  # the dog, as the unseen cat
+    assert sorted(set(lookup.tolist()) - {VOID, IGNORED}) == list(range(15))  # others and fourteen seen classes
     with pytest.raises(UserError, match="data.exclude names unicorn"):
         prepared.seen(1, ("unicorn",))
 

@@ -74,7 +74,8 @@ def test_lseg_goes_straight_into_evaluate_and_predict(run, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "holds a run" in complaint(command(*convert, *arguments, f"--labels={','.join(VOC_CLASSES)}"))
 
-    result = command("evaluate.py", "--workdir", out, "--config.eval.resize=64")
+    no_download = ("--config.spectral.features=lite", "--config.spectral.solver=subspace", "--config.spectral.grid=8")
+    result = command("evaluate.py", "--workdir", out, "--config.eval.resize=64", *no_download)
     assert result.returncode == 0, result.stderr
     metrics = json.loads((out / "eval" / "metrics.json").read_text())
     assert metrics["fusion"]["none"]["pairs"] == {"bus": 0, "car": 0, "cat": 2, "chair": 0, "cow": 1}
