@@ -13,6 +13,7 @@ from absl import flags
 import data
 from configs import overrides
 from data.loading import labelled_images
+from sazs_jax.calibration import Calibration
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation import report
 from sazs_jax.evaluation.episodes import count_pairs
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     dataset = data.load(config.data, splits=("val",))
     if anchors.names != ("others", *dataset.class_names):
         raise UserError(f"{_WORKDIR.value} was trained for other classes than those of {config.data.dataset}")
+    calibration = Calibration.load(_WORKDIR.value)
     counts = count_pairs(dataset.test_pairs(config.data.fold), config.eval.protocol)
     listed = sorted({image for pairs in dataset.val.pair_list.values() for image, _ in pairs})  # of all folds
     evaluator = Evaluator(
@@ -49,6 +51,8 @@ def main(arguments: Sequence[str]) -> None:
         resize=config.eval.resize,
         batch_size=config.eval.batch_size,
         min_pairs=config.eval.min_pairs,
+        min_pixels=config.eval.min_pixels,
+        constants=calibration.constants(dataset.class_names) if calibration else None,
         eigensegmenter=Eigensegmenter(config.spectral) if config.spectral.features else None,
     )
     write = report.mask_writer(_PREDICTIONS.value, dataset.class_names) if _PREDICTIONS.value else None
@@ -60,6 +64,8 @@ def main(arguments: Sequence[str]) -> None:
         "episodes": scores.pop("episodes"),
         "protocol": config.eval.protocol,
         "resize": config.eval.resize,
+        "min_pixels": config.eval.min_pixels,
+        **({"calibration": calibration.constant} if calibration else {}),
         "anchors": anchors.source,
         "spectral": config.spectral.to_dict(),
         **scores,

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from PIL import Image
 
 from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError, run_command
@@ -27,6 +26,7 @@ _TEXT = flags.DEFINE_string("text", None, "Anchor table (.npz) or CLIP text towe
 _BACKGROUND = flags.DEFINE_string("background", "others", "others, none, or a threshold on the cosine")
 _FUSION = flags.DEFINE_enum("fusion", None, RULES, "How prediction and eigensegments combine; by default the run's own")
 _FEATURES = flags.DEFINE_string("features", None, "What eigensegments are made of; by default the run's own")
+_CALIBRATED = flags.DEFINE_bool("calibrated", True, "Help words not trained with by the run's constant, if any")
 _EIGENSEGMENTS = flags.DEFINE_bool("eigensegments", False, "Show the image's eigensegments too")
 
 _KINDS = (".mask.png", ".json", ".overlay.png")
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     outputs = [[Path(_OUT.value, name + kind) for kind in kinds] for name in distinct_names(images)]
     if overwritten := {path.resolve() for paths in outputs for path in paths} & {image.resolve() for image in images}:
         raise UserError(f"{min(overwritten)} is an input and would be overwritten; choose another --out")
-    segmenter = Segmenter.from_workdir(_WORKDIR.value, text=_TEXT.value, fusion=_FUSION.value, features=_FEATURES.value)
+    settings = {"fusion": _FUSION.value, "features": _FEATURES.value, "calibrated": _CALIBRATED.value}
+    segmenter = Segmenter.from_workdir(_WORKDIR.value, text=_TEXT.value, **settings)
     problems = []
     for image, paths in zip(images, outputs, strict=True):
         try:
@@ -56,10 +57,9 @@ def main(arguments: Sequence[str]) -> None:
         contents = [
             indexed_png(result.label_map),
             json.dumps({"image": str(image), **result.summary()}, indent=2) + "\n",
-            png(Image.fromarray(overlay_with_legend(pixels, result.label_map, labels))),
+            png(overlay_with_legend(pixels, result.label_map, labels)),
+            *([png(eigensegment_sheet(pixels, segmenter.eigensegments(embedding)))] if _EIGENSEGMENTS.value else []),
         ]
-        if _EIGENSEGMENTS.value:
-            contents.append(png(Image.fromarray(eigensegment_sheet(pixels, segmenter.eigensegments(embedding)))))
         for path, content in zip(paths, contents, strict=True):
             write_atomically(path, content)
         print(paths[_KINDS.index(".overlay.png")])

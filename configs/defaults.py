@@ -104,5 +104,6 @@ def get_config() -> ConfigDict:
     config.eval.resize = 0  # squash to this side before the network (published: 512); 0: the image's own size
     config.eval.batch_size = 8
     config.eval.min_pairs = 10  # fewest pairs for a class to count in miou_min_pairs
+    config.eval.min_pixels = 150_000  # fewest pixels of a class that counts in the generalised setting's second means
     config.eval.fusion = "none"  # the rule that prediction uses, one of spectral.fusion.RULES
     return config

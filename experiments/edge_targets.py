@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from PIL import Image
 
 import data
 from configs import defaults
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
             f"known {known:.4f}"
         )
     sheet = visualization.sheet([row for row in rows.values() if row])
-    write_atomically(Path(_OUT.value), visualization.png(Image.fromarray(sheet)))
+    write_atomically(Path(_OUT.value), visualization.png(sheet))
     print(f"written to {_OUT.value}")
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 from jaxtyping import Float
-from PIL import Image
 
 import data
 from configs import overrides
@@ -119,7 +118,7 @@ def score(workdir: str, figure: Path) -> tuple[list[Episode], dict[str, Any]]:
         truth = np.where(label == 255, 255, label == category + 1).astype(np.uint8)
         drawn = [(_title(rule), overlay(image, mask.astype(np.uint8))) for rule, mask in masks.items()]
         rows.append([(dataset.class_names[category], image), *drawn, ("ground truth", overlay(image, truth))])
-    write_atomically(figure, png(Image.fromarray(sheet(rows))))
+    write_atomically(figure, png(sheet(rows)))
     return episodes, {group: config[group].to_dict() for group in ("eval", "spectral")}
 
 

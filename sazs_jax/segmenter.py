@@ -2,20 +2,21 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from sazs_jax.calibration import Calibration, calibrate
 from sazs_jax.errors import UserError
 from sazs_jax.images import ImageLike, as_rgb
-from sazs_jax.inference import CANVAS_STEP, Network, make_batches, upsample, upsampled_argmax
+from sazs_jax.inference import Network, make_batches, upsample, upsampled_argmax
 from sazs_jax.models.sazs import SAZS, cosine_logits
+from sazs_jax.segmentation import Eigensegments, ImageEmbedding, Segmentation, canvas_of
 from sazs_jax.spectral.eigen import Eigenvectors
 from sazs_jax.spectral.eigensegmenter import Eigensegmenter
 from sazs_jax.spectral.features import to_grid
@@ -25,75 +26,6 @@ from sazs_jax.text import AnchorTable, TextTower, check_compatible, find_name, o
 from sazs_jax.training.checkpoints import restore_model
 
 OTHERS = "others"
-
-
-@dataclass(frozen=True)
-class ImageEmbedding:
-    """What the network knows of an image: embed once, ask many times."""
-
-    embeddings: Float[Array, "h w D"]  # at decoder resolution, on the device, not normalised
-    size: tuple[int, int]  # the image's own height and width
-    pixels: UInt8[np.ndarray, "H2 W2 3"]  # as the network saw it
-    eigen: Eigenvectors | None = None  # a batch of one, on the device; where the fusion rule needs it
-
-
-@dataclass(frozen=True)
-class Eigensegments:
-    """The parts that an image falls into without any words (paper 3.4), at its own size.
-
-    Attributes:
-      masks: the eigensegments, most significant first.
-      soft: the eigenvectors behind them, in units of their mean absolute value; positive in the mask.
-      values: their eigenvalues, ascending.
-    """
-
-    masks: Bool[np.ndarray, "H W K"]
-    soft: Float[np.ndarray, "H W K"]
-    values: Float[np.ndarray, "K"]
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Masks of one image at its own size.
-
-    Attributes:
-      label_map: 0 background (never where background=None), i + 1 for labels[i].
-      labels: the words asked for.
-      confidence: cosine in [-1, 1], before any fusion, of whatever won the pixel: a label, "others", or, where all
-        stayed below the threshold, the best label.
-      decoder_scores: cosine of each label, at decoder resolution.
-    """
-
-    label_map: Int[np.ndarray, "H W"]
-    labels: tuple[str, ...]
-    confidence: Float[np.ndarray, "H W"]
-    decoder_scores: Float[np.ndarray, "h w K"]
-
-    @property
-    def legend(self) -> dict[int, str]:
-        """Word by value of the label map, background (0) left out."""
-        return dict(enumerate(self.labels, start=1))
-
-    @cached_property
-    def scores(self) -> Float[np.ndarray, "H W K"]:
-        """Cosine in [-1, 1] of each label at every pixel. Made when first asked for: with many labels it is large."""
-        height, width = self.label_map.shape
-        sizes = np.array([[height, width]], np.int32)
-        scores = np.asarray(_upsample(self.decoder_scores[None], sizes, _canvas((height, width))))
-        return scores[0, :height, :width]
-
-    def summary(self) -> dict:
-        """Size, and of each label its value, area in pixels, share of the image and mean cosine on its own pixels."""
-        labels = {}
-        for value, label in self.legend.items():
-            mask = self.label_map == value
-            labels[label] = {
-                "value": value,
-                "pixels": int(mask.sum()),
-                "fraction": float(mask.mean()),
-                "mean_score": float(self.confidence[mask].mean()) if mask.any() else None,
-            }
-        return {"size": list(self.label_map.shape), "labels": labels}
 
 
 class Segmenter:
@@ -113,6 +45,7 @@ class Segmenter:
         *,
         fusion: str = "none",
         spectral: ConfigDict | None = None,
+        calibration: Calibration | None = None,
         resize: int = 0,
         batch_size: int = 8,
     ):
@@ -124,6 +57,7 @@ class Segmenter:
           text: opens the source of all other words; called when the first such word is asked for; may raise UserError.
           fusion: rule that combines the network's logits with eigensegments, one of `spectral.fusion.RULES`.
           spectral: the `spectral` group of a config; needed by every rule but none, and by `eigensegments`.
+          calibration: helps words that training did not know against those that it did.
           resize: 0, the image's own size, or the side that it is squashed to for the network.
           batch_size: most images a pass.
 
@@ -136,6 +70,7 @@ class Segmenter:
             raise ValueError(f"the fusion rule {fusion!r} needs the settings of `spectral`")
         self._fusion = fusion
         self._spectral = spectral
+        self._calibration = calibration
         self._settings = FusionSettings.of_config(spectral) if spectral is not None else None
         self._opened: Eigensegmenter | None = None
         if fusion not in WITHOUT_EIGENVECTORS:
@@ -155,6 +90,7 @@ class Segmenter:
         text: str | os.PathLike | None = None,
         fusion: str | None = None,
         features: str | None = None,
+        calibrated: bool = True,
         batch_size: int = 8,
     ) -> "Segmenter":
         """The best checkpoint of a run.
@@ -165,6 +101,7 @@ class Segmenter:
             trained with; by default the run's own.
           fusion: rule that combines prediction and eigensegments; by default the run's `eval.fusion`.
           features: what eigensegments are made of; by default the run's `spectral.features`.
+          calibrated: use the constant for untrained words, where the run has one (`python -m experiments calibration`).
           batch_size: most images a pass.
 
         Raises:
@@ -196,6 +133,7 @@ class Segmenter:
             source,
             fusion=config.eval.fusion if fusion is None else fusion,
             spectral=config.spectral,
+            calibration=Calibration.load(workdir) if calibrated else None,
             resize=config.eval.resize,
             batch_size=batch_size,
         )
@@ -256,7 +194,7 @@ class Segmenter:
         assert self._settings is not None
         height, width = known.size
         sizes = np.array([[height, width]], np.int32)
-        soft = _soft_segments(eigen, self._settings.num_segments, sizes, _canvas(known.size))
+        soft = _soft_segments(eigen, self._settings.num_segments, sizes, canvas_of(known.size))
         soft = np.asarray(soft)[0, :height, :width]
         values = np.asarray(eigen.values)[0, : self._settings.num_segments]
         return Eigensegments(soft > 0, soft, values)
@@ -339,11 +277,12 @@ class Segmenter:
                 None if self._fusion in WITHOUT_EIGENVECTORS else self._eigen(image),
                 image.pixels[None],
                 threshold,
+                self._calibration.constants(labels) if self._calibration else None,
                 sizes,
                 rule=self._fusion,
                 settings=self._settings,
                 background=background is not None,
-                canvas=_canvas(image.size),
+                canvas=canvas_of(image.size),
             )
         )
         label_map = winner[0, :height, :width].astype(np.int32)
@@ -372,19 +311,16 @@ def _check_labels(labels: Sequence[str], background: str | float | None) -> tupl
     return labels
 
 
-def _canvas(size: tuple[int, int]) -> tuple[int, int]:
-    height, width = (-(-side // CANVAS_STEP) * CANVAS_STEP for side in size)
-    return height, width
-
-
 @partial(jax.jit, static_argnames=("rule", "settings", "background", "canvas"))
-def _winners(embeddings, anchors, eigen, images, threshold, sizes, *, rule, settings, background, canvas):
+def _winners(embeddings, anchors, eigen, images, threshold, constants, sizes, *, rule, settings, background, canvas):
     """Cosines with the anchors, the index of the winner, and its cosine; a threshold comes as a label before all."""
     scores = cosine_logits(embeddings, anchors)
     logits = scores
     if threshold is not None:
         logits = jnp.concatenate([jnp.full_like(scores[..., :1], threshold), scores], axis=-1)
     values = logits
+    if constants is not None:
+        logits = calibrate(logits, constants, background=background)
     if rule != "none":
         logits = fuse(rule, logits, eigen, images, settings, background=background)
     winner, confidence = upsampled_argmax(logits, sizes, canvas, values)
@@ -398,8 +334,3 @@ def _winners(embeddings, anchors, eigen, images, threshold, sizes, *, rule, sett
 def _soft_segments(eigen, count, sizes, canvas):
     side = round(eigen.degrees.shape[1] ** 0.5)
     return upsample(soft_segments(eigen, (side, side), count), sizes, canvas)
-
-
-@partial(jax.jit, static_argnames="canvas")
-def _upsample(scores, sizes, canvas):
-    return upsample(scores, sizes, canvas)

@@ -44,11 +44,15 @@ def indexed_png(labels: Integer[np.ndarray, "H W"]) -> bytes:
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}; an indexed PNG holds 0 to 255")
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette(palette().tobytes())
-    return png(image)
+    return _encode(image)
 
 
-def png(image: Image.Image) -> bytes:
-    """PNG file of an image."""
+def png(pixels: UInt8[np.ndarray, "H W *C"]) -> bytes:
+    """PNG file of grey or RGB pixels."""
+    return _encode(Image.fromarray(pixels))
+
+
+def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

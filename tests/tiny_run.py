@@ -14,8 +14,9 @@ from configs import demo
 from data.folds import VOC_CLASSES
 from sazs_jax.models.sazs import build_model
 from sazs_jax.text import AnchorTable
-from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors, claim_workdir
+from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors
 from sazs_jax.training.optimizer import make_optimizer
+from sazs_jax.training.run_config import claim_workdir
 from sazs_jax.training.state import create_state
 from tests.random_weights import random_weights
 

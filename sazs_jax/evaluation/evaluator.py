@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from sazs_jax.calibration import calibrate
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import LabelledImage
 from sazs_jax.evaluation.masks import ORACLE, episode_masks, oracle_masks
@@ -75,8 +76,10 @@ class Evaluator:
         resize: int = 0,
         batch_size: int = 8,
         min_pairs: int = 10,
+        min_pixels: int = 150_000,
         boundary: bool = True,
         generalized: bool = True,
+        constants: Float[np.ndarray, "C"] | None = None,
         eigensegmenter: Eigensegmenter | None = None,
     ):
         """Settings that all runs share.
@@ -88,8 +91,10 @@ class Evaluator:
           resize: 0, the image's own size, or the side that it is squashed to for the network.
           batch_size: images a pass.
           min_pairs: fewest pairs of a class that counts in `miou_min_pairs`.
+          min_pixels: fewest labelled pixels of a class that counts in the second means of the generalised setting.
           boundary: also compute `boundary_f`.
           generalized: also score all classes at once.
+          constants: of the names, see `calibration.calibrate`; the generalised setting is then scored with them too.
           eigensegmenter: with it every fusion rule is scored beside the network's own prediction, and the oracle.
 
         Raises:
@@ -107,8 +112,10 @@ class Evaluator:
         self.resize = resize
         self.batch_size = batch_size
         self.min_pairs = min_pairs
+        self.min_pixels = min_pixels
         self.boundary = boundary
         self.generalized = generalized
+        self.constants = None if constants is None else np.asarray(constants, np.float32)
         self.rules = ("none",) if eigensegmenter is None else (*RULES, ORACLE)
         self._eigensegmenter = eigensegmenter
         self._compiled: set[tuple] = set()
@@ -132,14 +139,14 @@ class Evaluator:
           "seconds_per_image": {"network": from pixels to logits, "eigensegments": from pixels to eigenvectors,
           "scoring": fusion and counts, all on the device, in batches whose programs were compiled before (absent if
           there were none), "total": reading, compilation and all}}. Rules: "none" alone, or with an eigensegmenter
-          every rule of `fusion.RULES`, and for episodes "oracle". In "generalized" the rule none is called "raw".
+          every rule of `fusion.RULES`, and for episodes "oracle". In "generalized" the rule none is called "raw"; with
+          constants there is also "calibrated", the rule none with them, and the other rules have them too.
           "boundary_f" and "generalized" are there if they were asked for. Fractions; see `metrics` for how they are
           summed.
         """
         network = Network(model)
         scores = {rule: EpisodeScores(len(self.class_names), self.min_pairs) for rule in self.rules}
-        label_rules = [rule for rule in self.rules if rule != ORACLE]
-        confusion = np.zeros((len(label_rules), len(self.anchors), len(self.anchors)), np.int64)
+        confusion = np.zeros((len(self._settings()), len(self.anchors), len(self.anchors)), np.int64)
         episodes, num_images, warm_seconds, warm_images = 0, 0, np.zeros(len(_PARTS)), 0
         start = time.perf_counter()
         for batch, truth in _ahead(self._prepare(images, network.size_multiple)):
@@ -171,8 +178,8 @@ class Evaluator:
         result = {"episodes": episodes, "fusion": fusion}
         if self.generalized:
             result["generalized"] = {
-                "raw" if rule == "none" else rule: generalized_scores(pixels, self.classes, self.class_names)
-                for rule, pixels in zip(label_rules, confusion, strict=True)
+                name: generalized_scores(pixels, self.classes, self.class_names, self.min_pixels)
+                for name, pixels in zip(self._settings(), confusion, strict=True)
             }
         seconds = {"total": (time.perf_counter() - start) / max(num_images, 1)}
         if warm_images:
@@ -181,6 +188,12 @@ class Evaluator:
                 del parts["eigensegments"]
             seconds = {**parts, **seconds}
         return {**result, "seconds_per_image": seconds}
+
+    def _settings(self) -> dict[str, tuple[str, bool]]:
+        """What is scored in the generalised setting: its name, the rule, and whether with the constants."""
+        calibrated = self.constants is not None
+        rules = {rule: (rule, calibrated) for rule in self.rules if rule not in ("none", ORACLE)}
+        return {"raw": ("none", False), **({"calibrated": ("none", True)} if calibrated else {}), **rules}
 
     def _prepare(self, images: Iterable[LabelledImage], multiple: int) -> Iterator[tuple[Batch, _Truth]]:
         batches = make_batches(
@@ -222,8 +235,8 @@ class Evaluator:
         )
         pixels = None
         if self.generalized:
-            rules = tuple(rule for rule in self.rules if rule != ORACLE)
-            pixels = run_by_rows(_count_pixels, None, rows, rules=rules, settings=settings)
+            ways = tuple(self._settings().values())
+            pixels = run_by_rows(_count_pixels, self.constants, rows, ways=ways, settings=settings)
         overlap, outline, pixels = done(jax.device_get((overlap, outline, pixels)))
         return _Counts(masks, overlap, outline, pixels), np.diff(times)
 
@@ -259,13 +272,15 @@ def _count_episodes(_, rows, *, rules, settings):
     return joined.reshape(*joined.shape[:3], len(rules), -1), overlap, outline
 
 
-def _count_pixels(_, rows, *, rules, settings):
-    """A confusion matrix (B, R, K, K) an image and rule: all labels at once."""
+def _count_pixels(constants, rows, *, ways, settings):
+    """A confusion matrix (B, R, K, K) an image and way, a rule with or without constants: all labels at once."""
     logits, eigen, images, sizes, labels = rows
     count = jax.vmap(lambda label, prediction: confusion_matrix(label[None], prediction[None], logits.shape[-1]))
     found = []
-    for rule in rules:
-        fused = logits if rule == "none" else fuse(rule, logits, eigen, images, settings)
+    for rule, calibrated in ways:
+        fused = calibrate(logits, constants) if calibrated else logits
+        if rule != "none":
+            fused = fuse(rule, fused, eigen, images, settings)
         prediction, _ = upsampled_argmax(fused, sizes, labels.shape[1:])
         found.append(count(labels, prediction))
     return jnp.stack(found, axis=1)

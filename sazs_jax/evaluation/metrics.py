@@ -183,23 +183,32 @@ class EpisodeScores:
         }
 
 
-def generalized_scores(confusion: Int[np.ndarray, "K K"], unseen: Sequence[int], names: Sequence[str]) -> dict:
+def generalized_scores(
+    confusion: Int[np.ndarray, "K K"], unseen: Sequence[int], names: Sequence[str], min_pixels: int = 0
+) -> dict:
     """The generalised setting, all labels at once: mIoU of seen and of unseen classes and their harmonic mean.
 
     Args:
       confusion: (1 + C, 1 + C) pixels by true and predicted label, 0 for others.
       unseen: 0-based unseen classes.
       names: the C class names. A class without a pixel in the truth is None.
+      min_pixels: the same three means over classes of at least so many pixels in the truth are under "min_pixels".
     """
     confusion = confusion.astype(np.int64)
     correct, true = np.diag(confusion), confusion.sum(axis=1)
     union = true + confusion.sum(axis=0) - correct
     iou = [float(correct[i] / union[i]) if true[i] else None for i in range(1, len(names) + 1)]
-    seen_iou = mean(value for c, value in enumerate(iou) if c not in unseen)
-    unseen_iou = mean(value for c, value in enumerate(iou) if c in unseen)
-    harmonic = None
-    if seen_iou is not None and unseen_iou is not None:
-        total = seen_iou + unseen_iou
-        harmonic = 2 * seen_iou * unseen_iou / total if total else 0.0
-    per_class = dict(zip(names, iou, strict=True))
-    return {"seen": seen_iou, "unseen": unseen_iou, "harmonic": harmonic, "per_class": per_class}
+
+    def means(classes: Iterable[int]) -> dict[str, float | None]:
+        classes = set(classes)
+        seen = mean(iou[c] for c in classes - set(unseen))
+        new = mean(iou[c] for c in classes & set(unseen))
+        harmonic = None if seen is None or new is None else 2 * seen * new / (seen + new) if seen + new else 0.0
+        return {"seen": seen, "unseen": new, "harmonic": harmonic}
+
+    return {
+        **means(range(len(names))),
+        "min_pixels": means(c for c in range(len(names)) if true[c + 1] >= min_pixels),
+        "per_class": dict(zip(names, iou, strict=True)),
+        "pixels": {name: int(true[c + 1]) for c, name in enumerate(names)},
+    }

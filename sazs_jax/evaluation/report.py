@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sazs_jax.atomic import write_atomically
 from sazs_jax.evaluation.evaluator import Episode
@@ -28,7 +27,7 @@ def mask_writer(folder: str | os.PathLike, class_names: Sequence[str]) -> Callab
     def write(episode: Episode) -> None:
         if episode.rule != ORACLE:
             name = f"{episode.image_id}.{class_names[episode.category].replace(' ', '_')}.png"
-            content = png(Image.fromarray(episode.mask.astype(np.uint8) * 255))
+            content = png(episode.mask.astype(np.uint8) * 255)
             write_atomically(Path(folder, episode.rule, name), content)
 
     return write
@@ -38,7 +37,7 @@ def table(metrics: Mapping[str, Any]) -> str:
     """The results in words and percent.
 
     Args:
-      metrics: what `Evaluator.run` returns with "step", "fold", "protocol", "resize" and "anchors" added.
+      metrics: what `Evaluator.run` returns with "step", "fold", "protocol", "resize", "min_pixels" and "anchors" added.
     """
     squash = metrics["resize"]
     seen_at = f"squashed to {squash}x{squash}" if squash else "at their own size"
@@ -57,8 +56,10 @@ def table(metrics: Mapping[str, Any]) -> str:
 
     if "generalized" in metrics:
         columns = ("seen", "unseen", "harmonic")
-        rows = {name: [scores[c] for c in columns] for name, scores in metrics["generalized"].items()}
-        lines += ["", *_rows("all classes at once", columns, rows)]
+        found = metrics["generalized"]
+        lines += ["", *_rows("all classes at once", columns, {n: [s[c] for c in columns] for n, s in found.items()})]
+        frequent = {name: [scores["min_pixels"][c] for c in columns] for name, scores in found.items()}
+        lines += ["", *_rows(f"those of {metrics['min_pixels']} pixels or more", columns, frequent)]
     seconds = ", ".join(f"{name} {1000 * value:.1f}" for name, value in metrics["seconds_per_image"].items())
     return "\n".join([*lines, "", f"milliseconds an image: {seconds}"])
 

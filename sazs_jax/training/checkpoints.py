@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,15 @@ from flax import nnx
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
-from sazs_jax.atomic import write_atomically
 from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import SAZS, build_model
+from sazs_jax.training.run_config import checkpoint_steps, claim_workdir, flatten, load_config
 from sazs_jax.training.state import TrainState
 
 _SCORE = "score"  # on data that is not trained on; the higher the better
 _STEP_NAMES = ocp.path.step.standard_name_format(step_format_fixed_length=8)
-
-# What may change when a run is taken up again: nothing that the losses depend on.
-_FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "spectral.", "eval.")
-
-# Stored as absolute where they are there, so that a run can be scored and used from any directory.
-_PATHS = (
-    ("model", "pretrained"),
-    ("data", "root"),
-    ("data", "cache"),
-    ("text", "anchors"),
-    ("text", "tower"),
-    ("loss", "affine_mlp"),
-    ("spectral", "dino"),
-    ("spectral", "cache"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +136,7 @@ def write_model(workdir: str | os.PathLike, config: ConfigDict, model: SAZS, anc
     Raises:
       UserError: the directory holds a run already.
     """
-    if _checkpoint_steps(workdir):
+    if checkpoint_steps(workdir):
         raise UserError(f"{workdir} holds a run; choose another place")
     claim_workdir(workdir, config)
     _, params, model_state = nnx.split(model, nnx.Param, ...)
@@ -191,8 +176,8 @@ def restore_affine_mlp(workdir: str | os.PathLike, config: ConfigDict) -> Affine
             "python train.py --config configs/affine_mlp.py --workdir A, with the same data.fold, and give A"
         )
     workdir = Path(workdir).expanduser()
-    trained = _flatten(_config_of(workdir, "affine_mlp").to_dict())
-    wanted = _flatten(json.loads(config.to_json()))
+    trained = flatten(_config_of(workdir, "affine_mlp").to_dict())
+    wanted = flatten(json.loads(config.to_json()))
     different = [
         f"{key} ({trained.get(key)!r} there, {wanted[key]!r} here)"
         for key in (
@@ -220,7 +205,7 @@ def weights_digest(model: nnx.Module) -> str:
 
 def _config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
     """The config of a run that has a checkpoint, of this task."""
-    if not _checkpoint_steps(workdir):
+    if not checkpoint_steps(workdir):
         workdir = Path(workdir).absolute()
         raise UserError(f"{workdir} holds no checkpoint; train one: python train.py --config F --workdir {workdir}")
     config = load_config(workdir)
@@ -253,55 +238,6 @@ def _restore_best(workdir: str | os.PathLike, build: Callable[[], Any], items: d
             ) from error
     weights = jax.tree.map(jax.numpy.asarray, restored.model)
     return nnx.merge(graphdef, weights["params"], weights["model_state"]), restored, step
-
-
-def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
-    """Write the config into the work directory, or check that the checkpoints already there are of the same.
-
-    Raises:
-      UserError: the directory belongs to a run with another config, or with another affine MLP at the same path.
-    """
-    path = Path(workdir) / "config.json"
-    tree = json.loads(config.to_json())
-    for group, key in _PATHS:
-        if tree[group][key] and Path(tree[group][key]).expanduser().exists():
-            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
-    if path.exists() and _checkpoint_steps(workdir):
-        stored, wanted = _flatten(load_config(workdir).to_dict()), _flatten(tree)
-        different = [
-            key
-            for key in sorted(stored.keys() | wanted.keys())
-            if stored.get(key) != wanted.get(key) and not key.startswith(_FREE_TO_CHANGE)
-        ]
-        if different == ["loss.affine_mlp_digest"]:
-            raise UserError(
-                f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "
-                "put that one back, or choose another --workdir"
-            )
-        if different:
-            listed = ", ".join(f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)" for key in different)
-            raise UserError(
-                f"{workdir} holds a run with another config: {listed}; "
-                "choose another --workdir, or repeat the run's own settings to go on with it"
-            )
-        if stored == wanted:
-            return
-    if jax.process_index() == 0:
-        write_atomically(path, json.dumps(tree, indent=2) + "\n")
-
-
-def load_config(workdir: str | os.PathLike) -> ConfigDict:
-    """The config of the run in a work directory."""
-    path = Path(workdir) / "config.json"
-    try:
-        return ConfigDict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
-
-
-def _checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
-    folder = Path(workdir).absolute() / "checkpoints"
-    return ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
 
 
 def _stored_score(folder: Path, step: int) -> float:
@@ -353,13 +289,3 @@ def _check_weights(expected: Any, stored: Any, path: Path) -> None:
 
 def _name(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -12,8 +12,9 @@ import tqdm
 from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
-from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors, claim_workdir
+from sazs_jax.training.checkpoints import Checkpoints, StoredAnchors
 from sazs_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from sazs_jax.training.run_config import claim_workdir
 from sazs_jax.training.state import create_state, merge_model
 from sazs_jax.training.step import make_train_step, replicate, shard_batch
 from sazs_jax.training.task import Task

@@ -1,0 +1,115 @@
+"""The config.json of a work directory: what a run was trained with, and whether another run may go on there."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from sazs_jax.atomic import write_atomically
+from sazs_jax.errors import UserError
+
+# What may change when a run is taken up again: nothing that the losses depend on.
+_FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "spectral.", "eval.")
+
+# Stored as absolute where they are there, so that a run can be scored and used from any directory.
+_PATHS = (
+    ("model", "pretrained"),
+    ("data", "root"),
+    ("data", "cache"),
+    ("text", "anchors"),
+    ("text", "tower"),
+    ("loss", "affine_mlp"),
+    ("spectral", "dino"),
+    ("spectral", "cache"),
+)
+
+
+def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
+    """Write the config into the work directory, or check that the checkpoints already there are of the same.
+
+    Raises:
+      UserError: the directory belongs to a run with another config, or with another affine MLP at the same path.
+    """
+    path = Path(workdir) / "config.json"
+    tree = json.loads(config.to_json())
+    for group, key in _PATHS:
+        if tree[group][key] and Path(tree[group][key]).expanduser().exists():
+            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
+    if path.exists() and checkpoint_steps(workdir):
+        stored, wanted = flatten(load_config(workdir).to_dict()), flatten(tree)
+        different = [
+            key
+            for key in sorted(stored.keys() | wanted.keys())
+            if stored.get(key) != wanted.get(key) and not key.startswith(_FREE_TO_CHANGE)
+        ]
+        if different == ["loss.affine_mlp_digest"]:
+            raise UserError(
+                f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "
+                "put that one back, or choose another --workdir"
+            )
+        if different:
+            listed = ", ".join(f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)" for key in different)
+            raise UserError(
+                f"{workdir} holds a run with another config: {listed}; "
+                "choose another --workdir, or repeat the run's own settings to go on with it"
+            )
+        if stored == wanted:
+            return
+    if jax.process_index() == 0:
+        write_atomically(path, json.dumps(tree, indent=2) + "\n")
+
+
+def load_config(workdir: str | os.PathLike) -> ConfigDict:
+    """The config of the run in a work directory."""
+    path = Path(workdir) / "config.json"
+    try:
+        stored = ConfigDict(json.loads(path.read_text()))
+        groups = {k: _RunConfig(v, prefix=f"{k}.") if isinstance(v, ConfigDict) else v for k, v in stored.items()}
+        return _RunConfig(groups)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
+
+
+def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
+    """Steps of the checkpoints of a work directory."""
+    folder = Path(workdir).absolute() / "checkpoints"
+    return ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key; tuples as JSON gives them back, lists."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+class _MissingKeyError(UserError, AttributeError):
+    """An older version wrote the config."""
+
+
+class _RunConfig(ConfigDict):
+    """A config as a run stored it. To read a key that it lacks is the user's to mend."""
+
+    def __init__(self, values: Mapping[str, Any] | ConfigDict | None = None, prefix: str = ""):
+        super().__init__(values)
+        object.__setattr__(self, "_prefix", prefix)
+
+    def __getattr__(self, attribute: str) -> Any:
+        try:
+            return self[attribute]
+        except KeyError as error:
+            if attribute.startswith("_"):
+                raise AttributeError(attribute) from error
+            raise _MissingKeyError(
+                f"the run's config.json has no {self._prefix}{attribute}: another version of this program wrote it; "
+                "add the key (configs/defaults.py tells what it means), or train again"
+            ) from error
