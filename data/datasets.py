@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from data import pascal_5i, shapes
+from data import coco_20i, pascal_5i, shapes
 from data.builder import cache_folder
 from data.folds import NO_FOLD, Folds, is_selection, seen_classes, training_lookup, unseen_classes
 from sazs_jax.errors import UserError
@@ -61,7 +61,7 @@ class Split:
     pair_list: dict[int, list[tuple[int, int]]]  # fold -> (image index, 0-based class) in the order of its list
 
 
-_MODULES = {"pascal_5i": pascal_5i, "shapes": shapes}
+_MODULES = {"pascal_5i": pascal_5i, "coco_20i": coco_20i, "shapes": shapes}
 EMPTY_SPLIT = Split((), (), (), {})
 
 
