@@ -132,7 +132,9 @@ class SegmentationData:
         """
         self.unseen(fold)
         if fold == NO_FOLD:
-            raise UserError("no fold is unseen (data.fold is -1); score on another data set")
+            raise UserError(
+                "no fold is unseen (data.fold is -1), so there is nothing to score; score another data set by --dataset"
+            )
         if not self.val.pair_list.get(fold):
             raise UserError(f"nothing to score for fold {fold}: its list is missing or empty; fill {self.lists}")
         return list(self.val.pair_list[fold])
