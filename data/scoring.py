@@ -95,7 +95,7 @@ def other_data_set(config: ConfigDict, name: str, root: str | None = None, *, sk
 
 def is_one_of(name: str, known: Container[str]) -> bool:
     """Whether a class is among `known` under its own name or another of the same meaning."""
-    return name in known or SAME_CLASS.get(name) in known
+    return name in known or SAME_CLASS.get(name, name) in known
 
 
 def _load(config: ConfigDict, name: str, root: str | None) -> SegmentationData:

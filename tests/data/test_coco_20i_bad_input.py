@@ -8,6 +8,7 @@ from PIL import Image
 
 import data
 from data import coco_archives
+from data.coco_20i import CocoFolder
 from data.coco_annotations import decode_segmentation
 from sazs_jax.errors import UserError
 from tests.tiny_coco import SIZE, Coco, box
@@ -215,13 +216,13 @@ def test_a_folder_without_training_images_can_be_scored_and_says_what_training_l
 
 
 def test_folder_that_changes_while_it_is_read(coco, data_config, monkeypatch):
-    read = data.coco_20i.CocoFolder.read_example
+    read = CocoFolder.read_example
 
     def read_and_change(self, image_id, annotated):
         coco.jpeg("val", 1).touch()
         return read(self, image_id, annotated)
 
-    monkeypatch.setattr(data.coco_20i.CocoFolder, "read_example", read_and_change)
+    monkeypatch.setattr(CocoFolder, "read_example", read_and_change)
     with pytest.raises(UserError, match="changed while it was read; run again"):
         data.load(data_config(coco.root, dataset="coco_20i"), splits=("val",))
 
