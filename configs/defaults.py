@@ -36,10 +36,10 @@ def get_config() -> ConfigDict:
     config.loss.void_band = 5  # void bands up to twice as wide, pixels, are closed by the labels beside them
 
     config.data = ConfigDict()
-    config.data.dataset = "pascal_5i"  # pascal_5i, shapes
-    config.data.root = ""  # VOC devkit folder; "": download the official archives
+    config.data.dataset = "pascal_5i"  # pascal_5i, coco_20i, shapes
+    config.data.root = ""  # VOC devkit or COCO folder; "": download the official archives
     config.data.cache = ""  # where prepared data lives; "": $SAZS_CACHE, else ~/.cache/sazs_jax
-    config.data.fold = 0  # the fold whose classes are unseen
+    config.data.fold = 0  # the fold whose classes are unseen; -1: none, only what `exclude` names
     config.data.exclude = ()  # names of more classes that training is shown nothing of
     config.data.crop = 480  # side of a training crop in pixels
     config.data.batch_size = 6  # images a step, over all devices and hosts

@@ -3,7 +3,7 @@
     python train.py --config configs/pascal_fold3.py --workdir runs/fold3 --config.data.root=VOC2012
     python train.py --config configs/pascal_fold3.py:lite --workdir runs/fold3-lite --config.data.root=VOC2012
 
-The variants are listed in configs/pascal.py.
+The variants are listed in configs/variants.py.
 Paper: 4 V100s, batch 6, 5 epochs. What was measured here is in docs/results.md.
 """
 

@@ -2,12 +2,14 @@
 
 import abc
 import contextlib
+import hashlib
 import io
+import itertools
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from jaxtyping import Integer, UInt8
 from data.codecs import encode_png
 from sazs_jax.errors import UserError
 
+EXAMPLES_PER_SHARD = 1000  # TFDS holds one shard's examples in memory
 _ABANDONED = 24 * 3600  # seconds without a change after which a work folder is nobody's
 
 
@@ -30,11 +33,12 @@ class Example:
     label: UInt8[np.ndarray, "height width"]  # 0 others, c + 1 class c, 255 void
 
 
-class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """One split of a segmentation data set as array_record, written and read without TensorFlow.
 
     A subclass gives the examples and the fold lists. Record i is image i, encoded; ids, pairs and the
-    classes present are the metadata of its `DatasetInfo`.
+    classes present are the metadata of its `DatasetInfo`. Shard by shard, since TFDS's other builder sorts what it
+    is given: above 1 GB with TensorFlow, and with all of it in memory.
     """
 
     class_names: tuple[str, ...]
@@ -43,6 +47,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def __init__(self, *, split: str, data_dir: str | Path):
         self.split = split
         super().__init__(data_dir=data_dir)
+
+    @property
+    @abc.abstractmethod
+    def most_examples(self) -> int:
+        """How many images `examples` yields at most."""
 
     @abc.abstractmethod
     def examples(self) -> Iterator[Example]:
@@ -70,14 +79,18 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
-        return {self.split: self._generate_examples()}
+    def _shard_iterators_per_split(self, dl_manager):
+        records = self._records()
+        # One more than may be needed: it finds `records` at its end, which is when the metadata are complete.
+        num_shards = self.most_examples // EXAMPLES_PER_SHARD + 1
+        return {self.split: [lambda: itertools.islice(records, EXAMPLES_PER_SHARD)] * num_shards}
 
-    def _generate_examples(self):
+    def _records(self):
         image_ids, counts = [], []
         for i, example in enumerate(self.examples()):
             image_ids.append(example.image_id)
-            counts.append(np.bincount(example.label.ravel(), minlength=256)[1 : len(self.class_names) + 1])
+            pixels = np.bincount(example.label.ravel(), minlength=256)
+            counts.append(pixels[1 : len(self.class_names) + 1].astype(np.int32))
             # A BytesIO goes in as it is; an array would be encoded by TensorFlow.
             yield (
                 i,
@@ -94,6 +107,28 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             present=[np.flatnonzero(c).tolist() for c in counts],
             pair_list={str(fold): pairs for fold, pairs in lists.items()},
         )
+
+
+def files_digest(root: Path, folders: Sequence[Path]) -> str:
+    """Hash of the names, sizes and times of all files in some folders under `root`.
+
+    Raises:
+        UserError: a file cannot be looked at.
+    """
+    digest = hashlib.sha256()
+    for folder in folders:
+        for parent, subfolders, files in os.walk(folder):
+            subfolders.sort()
+            for name in sorted(files):
+                file = Path(parent, name)
+                try:
+                    stat = file.stat()
+                except OSError as error:
+                    raise UserError(f"{file} cannot be read ({error.strerror}); replace or remove it") from error
+                # The change time too: a file replaced by one of the same size and restored time counts.
+                digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+                digest.update(f"{stat.st_ctime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def cache_folder(cache: str) -> Path:

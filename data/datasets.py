@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from data import pascal_5i, shapes
+from data import coco_20i, pascal_5i, shapes
 from data.builder import cache_folder
-from data.folds import NUM_FOLDS, is_selection, seen_classes, training_lookup, unseen_classes
+from data.folds import NO_FOLD, Folds, is_selection, seen_classes, training_lookup, unseen_classes
 from sazs_jax.errors import UserError
 
 
@@ -61,6 +61,7 @@ class Split:
     pair_list: dict[int, list[tuple[int, int]]]  # fold -> (image index, 0-based class) in the order of its list
 
 
+_MODULES = {"pascal_5i": pascal_5i, "coco_20i": coco_20i, "shapes": shapes}
 EMPTY_SPLIT = Split((), (), (), {})
 
 
@@ -69,12 +70,15 @@ class SegmentationData:
     """A data set with its fold lists. *train* and *selection* come of `train`, *test* of `val`."""
 
     class_names: tuple[str, ...]
+    folds: Folds
     train: Split
     val: Split
+    lists: str  # where its list files are, for messages
+    hsnet_draws: bool  # see `episodes.count_pairs`
 
     def unseen(self, fold: int) -> tuple[int, ...]:
-        """0-based classes that fold `fold` tests. Raises UserError when it is out of range."""
-        return unseen_classes(len(self.class_names), fold)
+        """0-based classes that fold `fold` tests, none for `NO_FOLD`. Raises UserError when it is out of range."""
+        return unseen_classes(self.folds, fold)
 
     def withheld(self, fold: int, exclude: Sequence[str] = ()) -> tuple[int, ...]:
         """0-based classes that training is shown nothing of: those of the fold, and those that `exclude` names.
@@ -124,22 +128,26 @@ class SegmentationData:
         """(Image index in `val`, 0-based class) of the fold's own list, in its order.
 
         Raises:
-            UserError: the fold is out of range, or its list is missing or empty.
+            UserError: the fold is out of range, or its list is missing or empty, or no fold is unseen.
         """
         self.unseen(fold)
-        if not self.val.pair_list.get(fold):
+        if fold == NO_FOLD:
             raise UserError(
-                f"nothing to score for fold {fold}: its list is missing or empty; fill splits/val/fold{fold}.txt"
+                "no fold is unseen (data.fold is -1), so there is nothing to score; score another data set by --dataset"
             )
+        if not self.val.pair_list.get(fold):
+            raise UserError(f"nothing to score for fold {fold}: its list is missing or empty; fill {self.lists}")
         return list(self.val.pair_list[fold])
 
     def _pairs(self, fold: int, classes: Sequence[int]) -> list[tuple[int, int]]:
         """The training lists' pairs of some classes, all outside the fold."""
         wanted = set(classes) - set(self.unseen(fold))
-        missing = [f for f in range(NUM_FOLDS) if f != fold and f not in self.train.pair_list]
+        missing = [f for f in range(len(self.folds)) if f != fold and f not in self.train.pair_list]
         if missing:
-            names = ", ".join(f"splits/trn/fold{f}.txt" for f in missing)
-            raise UserError(f"training with fold {fold} unseen needs the lists of the other folds; add {names}")
+            raise UserError(
+                f"training with fold {fold} unseen needs the training lists of the other folds; those of folds "
+                f"{', '.join(map(str, missing))} are missing: add {self.lists}"
+            )
         return [(i, c) for pairs in self.train.pair_list.values() for i, c in pairs if c in wanted]
 
 
@@ -148,18 +156,25 @@ def load(config: ConfigDict, splits: Sequence[str] = ("train", "val")) -> Segmen
 
     Args:
         config: `config.data`; reads `dataset`, `root` and `cache`.
-        splits: those to prepare and check; the others are empty. Scoring needs ("val",) alone.
+        splits: those to prepare and check; the others are empty. Scoring needs ("val",) alone; for the classes and
+            their folds no source folder is looked at with ().
 
     Raises:
         UserError: an unknown data set, or anything wrong with the source folder, named in the message.
     """
-    modules = {"pascal_5i": pascal_5i, "shapes": shapes}
-    if config.dataset not in modules:
-        raise UserError(f"data.dataset is {config.dataset!r}; expected one of {', '.join(modules)}")
-    module = modules[config.dataset]
-    folders = module.prepare_splits(config.root, cache_folder(config.cache), splits)
+    if config.dataset not in _MODULES:
+        raise UserError(f"data.dataset is {config.dataset!r}; expected one of {', '.join(_MODULES)}")
+    module = _MODULES[config.dataset]
+    folders = module.prepare_splits(config.root, cache_folder(config.cache), splits) if splits else {}
     opened = {split: open_split(folder, split) for split, folder in folders.items()}
-    return SegmentationData(module.CLASS_NAMES, opened.get("train", EMPTY_SPLIT), opened.get("val", EMPTY_SPLIT))
+    return SegmentationData(
+        module.CLASS_NAMES,
+        module.FOLDS,
+        opened.get("train", EMPTY_SPLIT),
+        opened.get("val", EMPTY_SPLIT),
+        module.LISTS,
+        module.HSNET_DRAWS,
+    )
 
 
 def open_split(folder: Path, split: str) -> Split:

@@ -10,6 +10,7 @@ from sazs_jax.errors import UserError
 from sazs_jax.label_map import IGNORED, VOID
 
 NUM_FOLDS = 4
+NO_FOLD = -1  # as data.fold: no fold is unseen, only what data.exclude names
 OTHERS = 0
 UNSEEN_PIXELS = ("ignore", "others", "drop")
 
@@ -37,17 +38,30 @@ VOC_CLASSES = (
 )
 
 
-def unseen_classes(num_classes: int, fold: int) -> tuple[int, ...]:
-    """0-based classes that fold `fold` tests and training never sees: contiguous, 5f..5f+4 of PASCAL-5i's 20.
+Folds = tuple[tuple[int, ...], ...]  # fold -> its 0-based classes, ascending
+
+
+def contiguous_folds(num_classes: int) -> Folds:
+    """PASCAL-5i's way: fold f holds the f-th quarter of the classes, 5f..5f+4 of 20."""
+    size = num_classes // NUM_FOLDS
+    return tuple(tuple(range(fold * size, (fold + 1) * size)) for fold in range(NUM_FOLDS))
+
+
+def interleaved_folds(num_classes: int) -> Folds:
+    """COCO-20i's way: fold f holds every fourth class from f on, f, f+4, ..., f+76 of 80."""
+    return tuple(tuple(range(fold, num_classes, NUM_FOLDS)) for fold in range(NUM_FOLDS))
+
+
+def unseen_classes(folds: Folds, fold: int) -> tuple[int, ...]:
+    """0-based classes that fold `fold` tests and training never sees; none for `NO_FOLD`.
 
     Raises:
-        UserError: the fold is not one of 0..3.
+        UserError: the fold is not one of 0..3 or -1.
     """
-    if isinstance(fold, bool) or fold not in range(NUM_FOLDS):
-        raise UserError(f"data.fold is {fold}; expected one of 0..{NUM_FOLDS - 1}")
+    if isinstance(fold, bool) or fold not in range(NO_FOLD, len(folds)):
+        raise UserError(f"data.fold is {fold}; expected one of 0..{len(folds) - 1}, or {NO_FOLD} for none")
     fold = operator.index(fold)
-    size = num_classes // NUM_FOLDS
-    return tuple(range(fold * size, (fold + 1) * size))
+    return () if fold == NO_FOLD else folds[fold]
 
 
 def seen_classes(num_classes: int, unseen: tuple[int, ...]) -> tuple[int, ...]:
@@ -80,20 +94,20 @@ def is_selection(image_id: str) -> bool:
     return int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big") % 10 == 0
 
 
-def pairs_by_pixels(counts: Integer[np.ndarray, "images classes"], min_pixels: int) -> dict[int, list[tuple[int, int]]]:
+def pairs_by_pixels(
+    counts: Integer[np.ndarray, "images classes"], min_pixels: int, folds: Folds
+) -> dict[int, list[tuple[int, int]]]:
     """Fold lists by size: image i is listed with every class that covers at least `min_pixels` in its mask.
 
     Args:
         counts: pixels of each 0-based class in each image.
-        min_pixels: PASCAL-5i's published lists follow 2048 closely.
+        min_pixels: the published lists of PASCAL-5i and COCO-20i follow 2048 closely.
+        folds: the classes of each.
 
     Returns:
         fold -> (image index, 0-based class), ordered by class, then image, as the published lists are.
     """
-    num_classes = counts.shape[1]
     return {
-        fold: [
-            (int(i), c) for c in unseen_classes(num_classes, fold) for i in np.flatnonzero(counts[:, c] >= min_pixels)
-        ]
-        for fold in range(NUM_FOLDS)
+        fold: [(int(i), c) for c in classes for i in np.flatnonzero(counts[:, c] >= min_pixels)]
+        for fold, classes in enumerate(folds)
     }

@@ -7,8 +7,6 @@ are then those of `ImageSets/Segmentation/val.txt`, and for training `train.txt`
 mask here (SBD annotates 9k more), less the val images.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +17,17 @@ import tensorflow_datasets as tfds
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from data.builder import Example, SegmentationBuilder, prepare
+from data.builder import Example, SegmentationBuilder, files_digest, prepare
 from data.codecs import decode_image, decode_label
-from data.folds import NUM_FOLDS, VOC_CLASSES, VOID, pairs_by_pixels, unseen_classes
+from data.folds import NUM_FOLDS, VOC_CLASSES, VOID, contiguous_folds, pairs_by_pixels
 from data.parallel import ordered_map
 from data.voc_archives import download_devkit
 from sazs_jax.errors import UserError
 
 CLASS_NAMES = VOC_CLASSES
+FOLDS = contiguous_folds(len(CLASS_NAMES))
+HSNET_DRAWS = False  # HSNet's 1000 episodes walk the list round
+LISTS = "splits/{trn,val}/fold{0..3}.txt"
 MIN_PIXELS = 2048  # of a class in a mask, for a made list
 SBD_FOLDERS = ("benchmark_RELEASE/dataset/cls", "SBD/cls", "dataset/cls")
 LIST_FOLDERS = {"train": "trn", "val": "val"}
@@ -88,22 +89,9 @@ class Devkit:
         return cls(root, root / "SegmentationClass", sbd)
 
     def digest(self) -> str:
-        """Hash of the names, sizes and times of all files that a prepared set is made from."""
-        digest = hashlib.sha256()
+        """`files_digest` of all files that a prepared set is made from."""
         folders = [self.root / "JPEGImages", self.masks, self.root / "ImageSets/Segmentation", self.root / "splits"]
-        for folder in [*folders, *([self.sbd] if self.sbd else [])]:
-            for parent, subfolders, files in os.walk(folder):
-                subfolders.sort()
-                for name in sorted(files):
-                    file = Path(parent, name)
-                    try:
-                        stat = file.stat()
-                    except OSError as error:
-                        raise UserError(f"{file} cannot be read ({error.strerror}); replace or remove it") from error
-                    # The change time too: a file replaced by one of the same size and restored time counts.
-                    digest.update(f"{file.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-                    digest.update(f"{stat.st_ctime_ns}\n".encode())
-        return digest.hexdigest()[:16]
+        return files_digest(self.root, [*folders, *([self.sbd] if self.sbd else [])])
 
     def has_lists(self, split: str) -> bool:
         """Whether the fold lists of a split are there or can be made."""
@@ -124,7 +112,7 @@ class Devkit:
             file = self._fold_file(split, fold)
             if not file.is_file():
                 continue
-            own = unseen_classes(len(CLASS_NAMES), fold)
+            own = FOLDS[fold]
             lists[fold] = []
             for number, line in read_lines(file):
                 match = re.fullmatch(r"(\S+)__(\d{1,2})", line)
@@ -226,7 +214,16 @@ class Pascal5i(SegmentationBuilder):
         self._devkit = devkit
         self._digest = digest
         self._lists = devkit.read_fold_lists(split)
+        if self._lists is None:
+            self._image_ids = devkit.candidates(split)
+        else:
+            self._image_ids = list(dict.fromkeys(image_id for pairs in self._lists.values() for image_id, _ in pairs))
         super().__init__(split=split, data_dir=data_dir)
+
+    @property
+    def most_examples(self) -> int:
+        """The images that are looked at."""
+        return len(self._image_ids)
 
     def examples(self) -> Iterator[Example]:
         """Images in the order in which the lists first name them.
@@ -234,12 +231,10 @@ class Pascal5i(SegmentationBuilder):
         Raises:
             UserError: a file is wrong, no image is left, or the folder changed while it was read.
         """
-        if self._lists is None:
-            image_ids = self._devkit.candidates(self.split)
-        else:
-            image_ids = list(dict.fromkeys(image_id for pairs in self._lists.values() for image_id, _ in pairs))
         num_examples = 0
-        with tqdm(image_ids, desc=f"preparing {self._devkit.root.name}, {self.split}", unit=" images") as progress:
+        with tqdm(
+            self._image_ids, desc=f"preparing {self._devkit.root.name}, {self.split}", unit=" images"
+        ) as progress:
             for example in ordered_map(self._devkit.read_example, progress):
                 largest = np.bincount(example.label.ravel(), minlength=256)[1:VOID].max()
                 if self._lists is None and largest < MIN_PIXELS:
@@ -254,6 +249,6 @@ class Pascal5i(SegmentationBuilder):
     def fold_lists(self, image_ids: list[str], counts: np.ndarray) -> dict[int, list[tuple[int, int]]]:
         """The lists of `splits/`, or those of the 2048-pixel rule."""
         if self._lists is None:
-            return pairs_by_pixels(counts, MIN_PIXELS)
+            return pairs_by_pixels(counts, MIN_PIXELS, FOLDS)
         index = {image_id: i for i, image_id in enumerate(image_ids)}
         return {fold: [(index[image_id], c) for image_id, c in pairs] for fold, pairs in self._lists.items()}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data.builder import Example, SegmentationBuilder, prepare
 from data.codecs import encode_png
-from data.folds import NUM_FOLDS, pairs_by_pixels
+from data.folds import NUM_FOLDS, contiguous_folds, pairs_by_pixels
 
 SIZE = 64  # pixels a side
 NUM_SCENES = {"train": 1500, "val": 200}
@@ -37,6 +37,9 @@ SHAPES = ("circle", "square", "triangle", "star")
 CLASS_NAMES = tuple(
     f"{color} {SHAPES[(c + fold) % len(SHAPES)]}" for fold in range(NUM_FOLDS) for c, color in enumerate(COLORS)
 )
+FOLDS = contiguous_folds(len(CLASS_NAMES))
+HSNET_DRAWS = False
+LISTS = ""  # made, never read
 
 
 def prepare_splits(root: str, cache: Path, splits: Sequence[str]) -> dict[str, Path]:
@@ -56,6 +59,11 @@ class Shapes(SegmentationBuilder):
     class_names = CLASS_NAMES
     description = "Synthetic scenes of coloured shapes on textured ground, with occlusion."
 
+    @property
+    def most_examples(self) -> int:
+        """All scenes."""
+        return NUM_SCENES[self.split]
+
     def examples(self) -> Iterator[Example]:
         """Scenes of the split, each from a generator of its own."""
         for i in tqdm(range(NUM_SCENES[self.split]), desc=f"drawing shapes, {self.split}", unit=" scenes"):
@@ -64,7 +72,7 @@ class Shapes(SegmentationBuilder):
 
     def fold_lists(self, image_ids: list[str], counts: np.ndarray) -> dict[int, list[tuple[int, int]]]:
         """Every class that enough pixels of can be seen."""
-        return pairs_by_pixels(counts, MIN_PIXELS)
+        return pairs_by_pixels(counts, MIN_PIXELS, FOLDS)
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"]]:

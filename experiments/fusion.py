@@ -86,7 +86,7 @@ def score(workdir: str, figure: Path) -> tuple[list[Episode], dict[str, Any]]:
     else:
         dataset = data.load(config.data, splits=("val",))
         split, classes, pairs = dataset.val, dataset.unseen(config.data.fold), dataset.test_pairs(config.data.fold)
-    counts = count_pairs(pairs, config.eval.protocol)
+    counts = count_pairs(pairs, config.eval.protocol, draw=dataset.hsnet_draws)
     evaluator = Evaluator(
         dataset.class_names,
         classes,

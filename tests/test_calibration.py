@@ -23,7 +23,7 @@ def test_a_trained_word_keeps_its_cosine_under_either_name():
 
 @pytest.mark.parametrize("constants", [[0.3, 0.0, 0.3], [0.3, 0.3, 0.3]])
 def test_background_stays_where_it_was_and_words_compete_with_their_constants(constants):
-    raw, found = np.asarray(COSINES), np.asarray(calibrate(COSINES, np.array(constants, np.float32)))
+    raw, found = np.asarray(COSINES), np.asarray(calibrate(COSINES, jnp.array(constants)))
     np.testing.assert_array_equal(found.argmax(-1) == 0, raw.argmax(-1) == 0)
     words = 1 + (raw[..., 1:] + constants).argmax(-1)
     np.testing.assert_array_equal(found.argmax(-1), np.where(raw.argmax(-1) == 0, 0, words))
@@ -31,7 +31,7 @@ def test_background_stays_where_it_was_and_words_compete_with_their_constants(co
 
 
 def test_without_background_every_pixel_is_a_words():
-    found = calibrate(COSINES, np.array([0.0, 0.0, 0.5, 0.0], np.float32), background=False)
+    found = calibrate(COSINES, jnp.array([0.0, 0.0, 0.5, 0.0]), background=False)
     np.testing.assert_allclose(found, COSINES + np.array([0, 0, 0.5, 0]), atol=1e-6)
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from PIL import Image
 
 from configs import demo
+from data.coco_categories import CATEGORIES
 from data.folds import VOC_CLASSES
 from sazs_jax.models.sazs import build_model
 from sazs_jax.text import AnchorTable
@@ -43,7 +44,10 @@ def make_run(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     names = ("others", *VOC_CLASSES)
     table = folder / "words.npz"
-    np.savez(table, names=[*names, "zebra"], embeddings=rng.normal(size=(len(names) + 1, 64)).astype(np.float32))
+    rows = rng.normal(size=(len(names) + 1, 64))
+    more = [name for name in CATEGORIES.values() if name not in (*names, "zebra")]
+    rows = np.concatenate([rows, np.random.default_rng(1).normal(size=(len(more), 64))]).astype(np.float32)
+    np.savez(table, names=[*names, "zebra", *more], embeddings=rows)
 
     root = folder / "devkit"
     for image_id, values in {"one": (8, 0), "two": (8, 10), "three": (12, 15)}.items():

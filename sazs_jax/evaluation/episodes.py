@@ -24,12 +24,29 @@ class LabelledImage:
     episodes: dict[int, int]
 
 
-def count_pairs(pairs: Sequence[tuple[int, int]], protocol: str) -> dict[int, dict[int, int]]:
+def drawn_episodes(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """HSNet's 1000 episodes of COCO-20i, (image, class), without its draws of support images.
+
+    `numpy.random` of seed 0 draws a class, then one of its images, each time. Classes ascend, and the images of each
+    stand as in the list; a class without an image is left out.
+    """
+    images: dict[int, list[int]] = {}
+    for image, category in pairs:
+        images.setdefault(category, []).append(image)
+    random = np.random.RandomState(0)
+    walk = []
+    for _ in range(HSNET_EPISODES):
+        category = int(random.choice(sorted(images), 1, replace=False)[0])
+        walk.append((int(random.choice(images[category], 1, replace=False)[0]), category))
+    return walk
+
+
+def count_pairs(pairs: Sequence[tuple[int, int]], protocol: str, *, draw: bool = False) -> dict[int, dict[int, int]]:
     """How often each (image index, 0-based class) pair counts: {image index: {class: count}}.
 
-    `all_pairs` counts every pair of the list once. `hsnet1000` is HSNet's PASCAL-5i test: it walks
-    the list modulo its length until 1000 episodes are through, so a short list repeats unevenly and
-    of a long one only the first 1000 pairs count.
+    `all_pairs` counts every pair of the list once. `hsnet1000` is HSNet's test, of 1000 episodes: of COCO-20i
+    (`draw`) those of `drawn_episodes`; of PASCAL-5i it walks the list modulo its length, so a short list repeats
+    unevenly and of a long one only the first 1000 pairs count.
 
     Raises:
         UserError: an unknown protocol, or no pair to score.
@@ -39,7 +56,7 @@ def count_pairs(pairs: Sequence[tuple[int, int]], protocol: str) -> dict[int, di
     if not pairs:
         raise UserError("no (image, class) pair to score: the val list of this fold is empty; choose another fold")
     if protocol == "hsnet1000":
-        walk = [pairs[i % len(pairs)] for i in range(HSNET_EPISODES)]
+        walk = drawn_episodes(pairs) if draw else [pairs[i % len(pairs)] for i in range(HSNET_EPISODES)]
     else:
         walk = list(dict.fromkeys(pairs))
     counts: dict[int, dict[int, int]] = {}

@@ -37,13 +37,18 @@ def table(metrics: Mapping[str, Any]) -> str:
     """The results in words and percent.
 
     Args:
-      metrics: what `Evaluator.run` returns with "step", "fold", "protocol", "resize", "min_pixels" and "anchors" added.
+      metrics: what `Evaluator.run` returns with "step", "protocol", "resize", "min_pixels" and "fold" added; of another
+        data set, with "trained_on", "dataset", "tested" and "skipped_as_seen" instead of "fold".
     """
     squash = metrics["resize"]
     seen_at = f"squashed to {squash}x{squash}" if squash else "at their own size"
+    where = (
+        f"fold {metrics['fold']}" if "fold" in metrics else f"{len(metrics['tested'])} classes of {metrics['dataset']}"
+    )
     lines = [
-        f"step {metrics['step']}, fold {metrics['fold']}, {metrics['episodes']} episodes ({metrics['protocol']}), "
+        f"step {metrics['step']}, {where}, {metrics['episodes']} episodes ({metrics['protocol']}), "
         f"images {seen_at}, masks compared at the image's own size; percent",
+        *(_across(metrics) if "trained_on" in metrics else []),
         "",
     ]
     rules = metrics["fusion"]
@@ -62,6 +67,17 @@ def table(metrics: Mapping[str, Any]) -> str:
         lines += ["", *_rows(f"those of {metrics['min_pixels']} pixels or more", columns, frequent)]
     seconds = ", ".join(f"{name} {1000 * value:.1f}" for name, value in metrics["seconds_per_image"].items())
     return "\n".join([*lines, "", f"milliseconds an image: {seconds}"])
+
+
+def _across(metrics: Mapping[str, Any]) -> list[str]:
+    """What was trained on, and that no tested class was among it."""
+    trained, skipped = metrics["trained_on"], metrics["skipped_as_seen"]
+    without = [f"fold {trained['fold']}"] if trained["fold"] >= 0 else []
+    without += trained["exclude"]
+    return [
+        f"trained on {trained['dataset']}" + (f" without {', '.join(without)}" if without else ""),
+        f"no tested class was seen in training; left out as seen: {', '.join(skipped) or 'none'}",
+    ]
 
 
 def _title(rule: str) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import SAZS, build_model
+from sazs_jax.text import check_compatible, find_name, text_source
 from sazs_jax.training.run_config import checkpoint_steps, claim_workdir, flatten, load_config
 from sazs_jax.training.state import TrainState
 
@@ -47,6 +48,24 @@ class StoredAnchors:
     names: tuple[str, ...]
     embeddings: np.ndarray
     source: dict[str, Any]
+
+    def embed(self, names: Sequence[str], text: ConfigDict) -> np.ndarray:
+        """Rows (K, D) for any names: the stored ones, and what the run's text source says of the others.
+
+        Args:
+          names: VOC's odd names find the everyday ones and the reverse.
+          text: the run's `config.text`; not looked at where all names are stored.
+
+        Raises:
+          UserError: the source cannot be opened, is another than the run's, or lacks a name.
+        """
+        known = dict(zip(self.names, self.embeddings, strict=True))
+        found = {name: known[spelling] for name in names if (spelling := find_name(name, known)) is not None}
+        if missing := [name for name in names if name not in found]:
+            source = text_source(text)
+            check_compatible(self.source, source.source)
+            found.update(zip(missing, source.embed(missing), strict=True))
+        return np.stack([found[name] for name in names])
 
 
 class Checkpoints:

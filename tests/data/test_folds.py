@@ -1,19 +1,41 @@
 import numpy as np
 import pytest
 
-from data.folds import VOC_CLASSES, is_selection, pairs_by_pixels, training_lookup, unseen_classes
+from data.folds import (
+    NO_FOLD,
+    VOC_CLASSES,
+    contiguous_folds,
+    interleaved_folds,
+    is_selection,
+    pairs_by_pixels,
+    training_lookup,
+    unseen_classes,
+)
 from sazs_jax.errors import UserError
+
+PASCAL = contiguous_folds(20)
 
 
 def test_pascal_folds_are_contiguous():
-    assert [VOC_CLASSES[c] for c in unseen_classes(20, 1)] == ["bus", "car", "cat", "chair", "cow"]
-    assert sum((unseen_classes(20, fold) for fold in range(4)), ()) == tuple(range(20))
+    assert [VOC_CLASSES[c] for c in unseen_classes(PASCAL, 1)] == ["bus", "car", "cat", "chair", "cow"]
+    assert sum((unseen_classes(PASCAL, fold) for fold in range(4)), ()) == tuple(range(20))
 
 
-@pytest.mark.parametrize("fold", [7, 4, -1])
+def test_cocos_folds_are_interleaved():
+    folds = interleaved_folds(80)
+    assert unseen_classes(folds, 0) == tuple(range(0, 77, 4))
+    assert unseen_classes(folds, 3) == tuple(range(3, 80, 4))
+    assert sorted(sum(folds, ())) == list(range(80))
+
+
+def test_no_fold_leaves_nothing_unseen():
+    assert unseen_classes(PASCAL, NO_FOLD) == ()
+
+
+@pytest.mark.parametrize("fold", [7, 4, -2])
 def test_fold_out_of_range(fold):
     with pytest.raises(UserError, match=rf"data\.fold is {fold}; expected one of 0\.\.3"):
-        unseen_classes(20, fold)
+        unseen_classes(PASCAL, fold)
 
 
 @pytest.mark.parametrize(("unseen_pixels", "unseen_becomes"), [("ignore", 254), ("drop", 254), ("others", 0)])
@@ -26,7 +48,7 @@ def test_lookup(unseen_pixels, unseen_becomes):
 
 @pytest.mark.parametrize("unseen_pixels", ["ignore", "drop", "others"])
 def test_lookup_hides_which_unseen_class_a_pixel_holds(unseen_pixels):
-    unseen = unseen_classes(20, 1)
+    unseen = unseen_classes(PASCAL, 1)
     label = np.random.default_rng(0).integers(0, 21, (30, 30))
     permuted = label.copy()
     for before, after in zip(unseen, np.roll(unseen, 2), strict=True):
@@ -51,4 +73,4 @@ def test_selection_is_a_fixed_tenth():
 def test_pairs_by_pixels():
     counts = np.zeros((3, 20), int)
     counts[2, 0], counts[0, 0], counts[1, 7], counts[0, 8] = 2048, 4000, 2047, 2048
-    assert pairs_by_pixels(counts, 2048) == {0: [(0, 0), (2, 0)], 1: [(0, 8)], 2: [], 3: []}
+    assert pairs_by_pixels(counts, 2048, PASCAL) == {0: [(0, 0), (2, 0)], 1: [(0, 8)], 2: [], 3: []}

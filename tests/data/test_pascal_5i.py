@@ -17,7 +17,7 @@ import data
 from data import voc_archives
 from data.codecs import decode_label
 from data.folds import is_selection, pairs_by_pixels
-from data.pascal_5i import Devkit
+from data.pascal_5i import FOLDS, Devkit
 from sazs_jax.errors import UserError
 from sazs_jax.label_map import IGNORED, VOID
 from tests.tiny_devkit import files_in
@@ -93,7 +93,7 @@ def test_a_folder_with_val_lists_alone_can_be_scored(make_devkit, data_config):
         devkit.jpeg(image_id).unlink()
     prepared = data.load(data_config(devkit.root))
     assert prepared.test_pairs(2) == [(2, 11)]
-    with pytest.raises(UserError, match=r"add splits/trn/fold0\.txt, splits/trn/fold2\.txt, splits/trn/fold3\.txt"):
+    with pytest.raises(UserError, match=r"folds 0, 2, 3 are missing: add splits/\{trn,val\}/fold\{0\.\.3\}\.txt"):
         prepared.train_indices(1, "ignore")
 
 
@@ -165,7 +165,7 @@ def test_the_rule_agrees_with_the_published_lists(sazs_data):
     assert len(ids) == 2352
     assert {image_id for image_id, _ in published} == set(ids)
     counts = np.array([np.bincount(devkit.read_mask(i)[1].ravel(), minlength=256)[1:21] for i in ids])
-    made = {(ids[i], c) for pairs in pairs_by_pixels(counts, 838).values() for i, c in pairs}
+    made = {(ids[i], c) for pairs in pairs_by_pixels(counts, 838, FOLDS).values() for i, c in pairs}
     assert len(made & published) / len(made | published) > 0.97
 
 
@@ -294,7 +294,7 @@ def test_archives_become_one_devkit(make_devkit, data_config, monkeypatch, tmp_p
     with tarfile.open(voc, "w") as tar:
         tar.add(devkit.root, "VOCdevkit/VOC2012")
 
-    monkeypatch.setattr(voc_archives, "fetch", lambda url, cache: voc if url == voc_archives.VOC_URL else sbd)
+    monkeypatch.setattr(voc_archives, "fetch", lambda url, cache, **_: voc if url == voc_archives.VOC_URL else sbd)
     prepared = data.load(data_config(""))
     assert prepared.val.image_ids == ("big",)
     assert prepared.train.image_ids == ("big_sbd",)

@@ -186,7 +186,7 @@ def test_what_a_killed_preparation_left_is_removed_after_a_day(make_devkit, data
 
 
 def test_unknown_data_set(data_config):
-    with pytest.raises(UserError, match=r"data\.dataset is 'ade'; expected one of pascal_5i, shapes"):
+    with pytest.raises(UserError, match=r"data\.dataset is 'ade'; expected one of pascal_5i, coco_20i, shapes"):
         data.load(data_config("", dataset="ade"))
 
 

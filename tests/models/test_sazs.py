@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import demo, pascal
+from configs import coco_to_pascal, demo, pascal, variants
+from data import load
+from data.scoring import is_one_of
 from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
 from sazs_jax.models import sazs
@@ -57,15 +59,25 @@ def number_of_parameters(state) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
-@pytest.mark.parametrize("fold", range(4))
-def test_every_fold_trains_the_papers_vit_l16_at_480(fold):
-    config = importlib.import_module(f"configs.pascal_fold{fold}").get_config()
-    assert (config.data.fold, config.model.encoder, config.data.crop, config.data.batch_size) == (
-        fold,
-        "vit_l16",
-        480,
-        6,
-    )
+def fold_configs(dataset: str, variant: str = "vit_l16"):
+    return [importlib.import_module(f"configs.{dataset}_fold{fold}").get_config(variant) for fold in range(4)]
+
+
+def are_one_but_for_the_fold(configs) -> bool:
+    assert [config.data.fold for config in configs] == [0, 1, 2, 3]
+    first = configs[0].copy_and_resolve_references()
+    for fold in range(4):
+        first.data.fold = fold
+        if first.to_dict() != configs[fold].to_dict():
+            return False
+    return True
+
+
+def test_every_fold_trains_the_papers_vit_l16_at_480():
+    configs = fold_configs("pascal")
+    assert are_one_but_for_the_fold(configs)
+    config = configs[0]
+    assert (config.model.encoder, config.data.crop, config.data.batch_size) == ("vit_l16", 480, 6)
     before, after, metrics = traced_step(config)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
     assert metrics["loss/align"].shape == ()
@@ -73,10 +85,31 @@ def test_every_fold_trains_the_papers_vit_l16_at_480(fold):
     assert 330 * MILLION < number_of_parameters(after) < 350 * MILLION
 
 
-@pytest.mark.parametrize("variant", [name for name in pascal.VARIANTS if name != "vit_l16"])
+@pytest.mark.parametrize("variant", [name for name in variants.VARIANTS if name != "vit_l16"])
 def test_every_variant_is_traced_at_its_own_size(variant):
     before, after, _ = traced_step(pascal.get_config(1, variant))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+
+
+@pytest.mark.parametrize("variant", variants.VARIANTS)
+def test_every_variant_is_traced_with_cocos_sixty_seen_classes(variant):
+    configs = fold_configs("coco", variant)
+    assert are_one_but_for_the_fold(configs)
+    assert configs[0].data.dataset == "coco_20i"
+    before, after, metrics = traced_step(configs[0], num_anchors=61)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+    assert metrics["loss/align"].shape == ()
+
+
+def test_the_cross_dataset_config_leaves_vocs_classes_out_of_coco():
+    config = coco_to_pascal.get_config("lite")
+    own = load(config.data, splits=())
+    voc = load(pascal.get_config(0).data, splits=())
+    seen = own.seen(config.data.fold, config.data.exclude)
+    assert len(seen) == 60
+    names = [own.class_names[c] for c in seen]
+    assert not any(is_one_of(name, names) for name in voc.class_names)
+    assert all(is_one_of(name, own.class_names) for name in voc.class_names)
 
 
 def test_dropout_zeroes_its_share_by_example_and_in_training_alone(monkeypatch):
