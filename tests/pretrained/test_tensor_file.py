@@ -19,7 +19,7 @@ def write(path: Path, kind: str) -> Path:
         save_file(TENSORS, path)
     elif kind == "npz":
         with path.open("wb") as file:
-            np.savez(file, **TENSORS)
+            np.savez(file, weight=TENSORS["weight"])
     else:
         path.write_bytes((GOLDEN / kind).read_bytes())
     return path

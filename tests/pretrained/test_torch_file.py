@@ -125,9 +125,9 @@ def test_modules_that_share_modules_are_walked_once_each(tmp_path, fake_script):
     module = Script()
     for _ in range(100):  # 2 ** 100 names
         parent = Script()
-        parent.left = parent.right = module
+        vars(parent).update(left=module, right=module)
         module = parent
-    module.itself = module
+    vars(module)["itself"] = module
     path = tmp_path / "shared.pt"
     path.write_bytes(as_zip(pickle.dumps(module, protocol=2)))
     assert read_torch_file(path) == {}
