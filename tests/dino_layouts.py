@@ -1,9 +1,14 @@
-"""The same ViT under the names of transformers 5's modules, of its published files, and of timm."""
+"""The same ViT under the names of transformers 5's modules, of its published files, and of timm; what it computes."""
 
 import re
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+
+from sazs_jax.models.vit import ViT
 
 _PUBLISHED = (
     (r"^layers\.", "encoder.layer."),
@@ -48,3 +53,17 @@ def timm(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             parts = [tensors[key.replace("q_proj", f"{name}_proj")] for name in "qkv"]
             joined[key.replace("attention.q_proj", "attn.qkv")] = np.concatenate(parts)
     return _renamed(joined, _TIMM)
+
+
+def dino_depths(module: ViT, x: np.ndarray) -> dict[str, np.ndarray]:
+    """For an image (1, H, W, 3): embedding and first block (1, N, D), keys (1, h, w, D) of the last."""
+    graph, state = nnx.split(module)
+
+    @jax.jit
+    def run(state, x):
+        vit = nnx.merge(graph, state)
+        embedding, _ = vit.embed(x)
+        return {"embedding": embedding, "block0": vit.blocks[0](embedding), "keys": vit.last_keys(x)}
+
+    with jax.default_matmul_precision("highest"):
+        return jax.tree.map(np.asarray, run(state, jnp.asarray(x)))

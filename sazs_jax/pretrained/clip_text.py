@@ -20,15 +20,25 @@ from sazs_jax.pretrained.conversion import (
     load_weights,
 )
 from sazs_jax.pretrained.hub import local_directory
-from sazs_jax.pretrained.tensor_file import read_tensors
+from sazs_jax.pretrained.tensor_file import WEIGHT_FILES, first_there, read_tensors
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 _FILES = (("config.json",), WEIGHT_FILES, TOKENIZER_FILES[:2])
-
+CONFIG_KEYS = {  # of config.json -> of CLIPTextConfig
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "context_length",
+    "hidden_size": "dim",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "num_heads",
+    "intermediate_size": "mlp_dim",
+    "projection_dim": "embedding_dim",
+    "hidden_act": "activation",
+    "layer_norm_eps": "layer_norm_eps",
+    "eos_token_id": "eos_token_id",
+}
 
 _LAYER = "text_model.encoder.layers.{i}"
 _QKV = tuple(f"{_LAYER}.self_attn.{name}_proj" for name in "qkv")
@@ -58,7 +68,7 @@ def load_clip_text(source: str) -> tuple[CLIPText, "CLIPTokenizer"]:
     directory = clip_directory(source)
     config = read_config(directory / "config.json")
     module = nnx.eval_shape(lambda: CLIPText(config, rngs=nnx.Rngs(0)))
-    path = next(directory / name for name in WEIGHT_FILES if (directory / name).is_file())
+    path = first_there(directory, WEIGHT_FILES)
     tensors = read_tensors(path)
     is_ours = "token_embedding.embedding" in tensors
     rules = (Rule("{path}", "{path}"),) if is_ours else RULES
@@ -82,25 +92,25 @@ def read_config(path: Path) -> CLIPTextConfig:
       UserError: the file is broken, or describes another kind of model.
     """
     try:
-        whole = json.loads(path.read_text("utf-8"))
+        whole: dict[str, Any] = json.loads(path.read_text("utf-8"))
         text: dict[str, Any] = whole.get("text_config") or whole
+        text.get("hidden_size")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: expected transformers' configuration in JSON ({error})") from error
     if whole.get("model_type") not in ("clip", "clip_text_model"):
         raise UserError(f"{path}: model_type is {whole.get('model_type')!r}; expected 'clip' or 'clip_text_model'")
-    default = CLIPTextConfig()
-    config = CLIPTextConfig(
-        vocab_size=text.get("vocab_size", default.vocab_size),
-        context_length=text.get("max_position_embeddings", default.context_length),
-        dim=text.get("hidden_size", default.dim),
-        depth=text.get("num_hidden_layers", default.depth),
-        num_heads=text.get("num_attention_heads", default.num_heads),
-        mlp_dim=text.get("intermediate_size", default.mlp_dim),
-        embedding_dim=whole.get("projection_dim") or text.get("projection_dim", default.embedding_dim),
-        activation=text.get("hidden_act", default.activation),
-        layer_norm_eps=text.get("layer_norm_eps", default.layer_norm_eps),
-        eos_token_id=text.get("eos_token_id", default.eos_token_id),
-    )
+    settings = {}
+    for key, field in CONFIG_KEYS.items():
+        default = getattr(CLIPTextConfig(), field)
+        value = text.get(key, default)
+        if key == "projection_dim":
+            value = whole.get(key) or value
+        if type(value) is not type(default) or (type(value) is not str and value <= 0):
+            raise UserError(f"{path}: {key} is {value!r}; expected one such as {default!r}")
+        settings[field] = value
+    config = CLIPTextConfig(**settings)
+    if config.dim % config.num_heads:
+        raise UserError(f"{path}: hidden_size {config.dim} is no multiple of num_attention_heads {config.num_heads}")
     if config.activation not in ACTIVATIONS:
         raise UserError(f"{path}: hidden_act is {config.activation!r}; known are {', '.join(ACTIVATIONS)}")
     return config

@@ -11,7 +11,7 @@ from flax import nnx
 
 from sazs_jax.errors import UserError
 
-_SHOWN = 5  # names of each kind in an error message
+_SHOWN = 100  # names of each kind in an error message
 
 
 class Rule(NamedTuple):
@@ -102,7 +102,8 @@ def load_weights(
       origin: what the tensors come from, for messages.
 
     Raises:
-      UserError: names all tensors that are missing, unexpected or of another shape.
+      UserError: names all tensors that are missing, unexpected or of another shape; of more than a hundred of a kind,
+        as of another model altogether, a hundred and how many more.
     """
     tensors = without_parallel_prefix(tensors)
     rules = tuple(rules)
@@ -113,7 +114,7 @@ def load_weights(
         path = ".".join(map(str, parts))
         if path.startswith(tuple(keep)):
             continue
-        rule, keys = _find_rule(rules, path)
+        rule, keys = find_rule(rules, path)
         used.update(keys)
         absent = [key for key in keys if key not in tensors]
         if absent:
@@ -131,13 +132,17 @@ def load_weights(
 
     unexpected = [key for key in tensors if key not in used and not any(fnmatchcase(key, p) for p in ignore)]
     problems = [
-        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{_more(names)}"
         for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
         if names
     ]
     if problems:
         raise UserError(f"{origin} does not hold the weights of {type(module).__name__}; tensors {'; '.join(problems)}")
     nnx.update(module, nnx.from_flat_state(values))
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
 
 
 def without_parallel_prefix(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -148,8 +153,12 @@ def without_parallel_prefix(tensors: Mapping[str, np.ndarray]) -> Mapping[str, n
     return tensors
 
 
-def _find_rule(rules: Sequence[Rule], path: str) -> tuple[Rule, list[str]]:
-    """The row for `path`, and its source keys with the numbers filled in."""
+def find_rule(rules: Sequence[Rule], path: str) -> tuple[Rule, list[str]]:
+    """The row for `path`, and its source keys with the numbers filled in.
+
+    Raises:
+      KeyError: there is none.
+    """
     for rule in rules:
         if match := re.fullmatch(_to_regex(rule.path), path):
             sources = (rule.source,) if isinstance(rule.source, str) else rule.source

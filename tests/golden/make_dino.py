@@ -1,4 +1,6 @@
-"""Write dino.npz: the last block's keys that transformers computes with a small ViT, weights of tests.seeded_weights.
+"""Write dino.npz: what transformers computes with a small ViT, weights of tests.seeded_weights.
+
+The embedding, the first block's output and the last block's keys.
 
 pip install torch; python -m tests.golden.make_dino
 """
@@ -24,15 +26,20 @@ SIZES = {
 }
 
 
-def torch_keys(module: ViTModel, x: np.ndarray) -> np.ndarray:
-    """Keys (1, h, w, D) of the last block for an image (1, H, W, 3), class token dropped."""
-    found = []
-    handle = module.layers[-1].attention.k_proj.register_forward_hook(lambda _, __, output: found.append(output))
+def torch_depths(module: ViTModel, x: np.ndarray) -> dict[str, np.ndarray]:
+    """For an image (1, H, W, 3): embedding and first block (1, N, D), keys (1, h, w, D) of the last, no class token."""
+    parts = {
+        "embedding": module.embeddings,
+        "block0": module.layers[0],
+        "keys": module.layers[-1].attention.k_proj,
+    }
+    found = {}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _, __, output, name=name: found.update({name: output.numpy()}))
     with torch.no_grad():
         module(torch.from_numpy(x).permute(0, 3, 1, 2), interpolate_pos_encoding=True)
-    handle.remove()
     side = x.shape[1] // module.config.patch_size
-    return found[0][:, 1:].reshape(1, side, side, -1).numpy()
+    return found | {"keys": found["keys"][:, 1:].reshape(1, side, side, -1)}
 
 
 def main() -> None:
@@ -40,7 +47,7 @@ def main() -> None:
     shapes = set_seeded_weights(module)
     x = np.random.RandomState(0).normal(size=(1, SIDE, SIDE, 3)).astype(np.float32)
     np.savez_compressed(
-        Path(__file__).with_name("dino.npz"), shapes=np.array(json.dumps(shapes)), keys=torch_keys(module, x)
+        Path(__file__).with_name("dino.npz"), shapes=np.array(json.dumps(shapes)), **torch_depths(module, x)
     )
 
 

@@ -1,14 +1,11 @@
 """DINO's S/16 and B/8 at the size of the spectral step against transformers in PyTorch, random weights."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors.numpy import save_file
 
 from sazs_jax.pretrained.dino import load_dino
-from tests.dino_layouts import published
+from tests.dino_layouts import dino_depths, published
 from tests.relative_error import relative_error
 
 torch = pytest.importorskip("torch", reason="live parity needs PyTorch: make parity")
@@ -18,10 +15,10 @@ GRID = 30
 
 
 @pytest.mark.parametrize(("hidden", "heads", "patch"), [(384, 6, 16), (768, 12, 8)])
-def test_last_keys(hidden, heads, patch, tmp_path):
+def test_embedding_first_block_and_last_keys(hidden, heads, patch, tmp_path):
     from transformers import ViTConfig, ViTModel
 
-    from tests.golden.make_dino import torch_keys
+    from tests.golden.make_dino import torch_depths
 
     torch.manual_seed(0)
     config = ViTConfig(
@@ -35,9 +32,8 @@ def test_last_keys(hidden, heads, patch, tmp_path):
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
 
     x = np.random.default_rng(0).normal(size=(1, GRID * patch, GRID * patch, 3)).astype(np.float32)
-    graph, state = nnx.split(load_dino(str(tmp_path), GRID))
-    with jax.default_matmul_precision("highest"):
-        found = jax.jit(lambda state, x: nnx.merge(graph, state).last_keys(x))(state, jnp.asarray(x))
-    error = relative_error(found, torch_keys(module, x))
-    print(f"hidden {hidden}, patch {patch}: relative error of the keys {error:.1e}")
-    assert error < 1e-4
+    found = dino_depths(load_dino(str(tmp_path), GRID), x)
+    for name, expected in torch_depths(module, x).items():
+        error = relative_error(found[name], expected)
+        print(f"hidden {hidden}, patch {patch}: relative error of {name} {error:.1e}")
+        assert error < 1e-4, name

@@ -91,3 +91,22 @@ def test_a_lacking_vocabulary_or_tower_is_told(tmp_path):
     tensors = {k: v for k, v in read_tensors(tmp_path / "clip.pt").items() if k != "text_projection"}
     with pytest.raises(UserError, match="does not hold CLIP's text tower"):
         load_openai_clip(tensors, "clip.pt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tower_is_written_whole_or_not_at_all_and_over_nothing(tmp_path):
+    theirs = tmp_path / "theirs"
+    write_random_tower(theirs, ["red", "circle"], dim=64)
+    before = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    for source in (theirs, tmp_path / "none.pt"):
+        with pytest.raises(UserError, match="theirs is there already and stays as it is"):
+            convert_clip(str(source), theirs)
+    assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before
+
+    file = tmp_path / "openai" / "clip.safetensors"
+    file.parent.mkdir()
+    save_file(openai_layout(theirs), file)
+    (file.parent / "vocab.json").write_text("{")
+    with pytest.raises(UserError, match=r"openai: the tokenizer's files cannot be read"):
+        convert_clip(str(file), tmp_path / "deep" / "out")
+    assert not list((tmp_path / "deep").iterdir())

@@ -49,6 +49,14 @@ def test_configuration_of_clip_as_a_whole_as_openai_has_it(tmp_path):
         ({"model_type": "bert"}, "model_type is 'bert'; expected 'clip' or 'clip_text_model'"),
         ({"model_type": "clip_text_model", "hidden_act": "swish"}, "hidden_act is 'swish'; known are gelu, quick_gelu"),
         ([], "expected transformers' configuration"),
+        ({"model_type": "clip", "text_config": [1]}, "expected transformers' configuration"),
+        ({"model_type": "clip_text_model", "hidden_size": None}, "hidden_size is None; expected one such as 512"),
+        ({"model_type": "clip_text_model", "num_hidden_layers": 0}, "num_hidden_layers is 0; expected one such as 12"),
+        ({"model_type": "clip_text_model", "vocab_size": "many"}, "vocab_size is 'many'; expected one such as 49408"),
+        (
+            {"model_type": "clip_text_model", "num_attention_heads": 3},
+            "hidden_size 512 is no multiple of num_att",
+        ),
     ],
 )
 def test_a_configuration_of_something_else_is_told(config, message, tmp_path):

@@ -11,9 +11,13 @@ from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from configs import affine_mlp, pascal
 from data.folds import VOC_CLASSES
+from sazs_jax.errors import UserError
 from sazs_jax.export_weights import export_weights
 from sazs_jax.models.sazs import build_model
+from sazs_jax.pretrained.convert import convert_lseg
+from sazs_jax.pretrained.dino import load_dino
 from sazs_jax.pretrained.sources import load_pretrained
 from sazs_jax.segmenter import Segmenter
 from sazs_jax.training.checkpoints import restore_model
@@ -68,11 +72,13 @@ def test_lseg_goes_straight_into_evaluate_and_predict(run, tmp_path):
     file = lseg_file(tmp_path)
     convert = ("-m", "sazs_jax.pretrained", "lseg", file, out)
     assert "lseg needs --config and --labels" in complaint(command(*convert))
-    assert "unicorn" in complaint(command(*convert, *arguments, "--labels=unicorn"))
+    odd_one = ",".join(("unicorn", *VOC_CLASSES[1:]))
+    assert "lacks 'unicorn'" in complaint(command(*convert, *arguments, f"--labels={odd_one}"))
     assert not out.exists()
-    result = command(*convert, *arguments, f"--labels={','.join(VOC_CLASSES)}")
+    convert = (*convert, *arguments, f"--labels={','.join(VOC_CLASSES)}")
+    result = command(*convert)
     assert result.returncode == 0, result.stderr
-    assert "holds a run" in complaint(command(*convert, *arguments, f"--labels={','.join(VOC_CLASSES)}"))
+    assert "is there already and stays as it is" in complaint(command(*convert))
 
     no_download = ("--config.spectral.features=lite", "--config.spectral.solver=subspace", "--config.spectral.grid=8")
     result = command("evaluate.py", "--workdir", out, "--config.eval.resize=64", *no_download)
@@ -94,6 +100,43 @@ def test_lseg_goes_straight_into_evaluate_and_predict(run, tmp_path):
     direct = Segmenter(model, anchors, lambda: pytest.fail("no other words are asked for"))
     expected = direct.segment(photo, ["cat", "zebra"]).label_map
     assert (mask == expected).mean() > 0.99  # another number of devices rounds otherwise
+
+
+def test_lseg_with_which_nothing_could_be_done_is_refused_and_nothing_written(run, tmp_path):
+    out, file = tmp_path / "lseg", str(lseg_file(tmp_path))
+
+    def convert(labels, config=None, **changes):
+        config = config or pascal.get_config(1, "vit_s16")
+        config.text.anchors = str(run.parent / "words.npz")
+        config.update_from_flattened_dict({"model.decoder_width": 16, "model.embedding_dim": 64, **changes})
+        convert_lseg(file, out, config, labels)
+
+    with pytest.raises(UserError, match="anchors have 64 dimensions and model.embedding_dim is 512"):
+        convert(VOC_CLASSES, **{"model.embedding_dim": 512})
+    with pytest.raises(UserError, match="the config is of task='affine_mlp'"):
+        convert(VOC_CLASSES, affine_mlp.get_config())
+    with pytest.raises(UserError, match="must differ from one another and from others; repeated: cat$"):
+        convert([*VOC_CLASSES[:-1], "cat"])
+    with pytest.raises(UserError, match="repeated: others$"):
+        convert(["others", *VOC_CLASSES[1:]])
+    with pytest.raises(UserError, match="--labels names cat, sofa; pascal_5i has 20 classes, give all of them"):
+        convert(["cat", "sofa"])
+    assert not out.exists()
+
+
+def test_dino_is_converted_by_the_command(tmp_path):
+    with np.load(GOLDEN.with_name("dino.npz")) as golden:
+        tensors = seeded_weights(json.loads(str(golden["shapes"])))
+    save_file(tensors, tmp_path / "model.safetensors")
+    out = tmp_path / "dino.safetensors"
+    result = command("-m", "sazs_jax.pretrained", "dino", tmp_path, out)
+    assert result.returncode == 0, result.stderr
+    assert f"--config.spectral.dino={out}" in result.stdout
+    assert load_file(out)["pos_embed"].shape == tensors["embeddings.position_embeddings"].shape
+    for grid in (4, 6):
+        expected = flat(load_dino(str(tmp_path), grid))
+        for name, value in flat(load_dino(str(out), grid)).items():
+            assert value.tobytes() == expected[name].tobytes(), name
 
 
 def test_an_encoder_is_converted_by_the_command(tmp_path):

@@ -1,19 +1,15 @@
-"""DINO's ViT in every layout that it is published in, against keys that PyTorch computed."""
+"""DINO's ViT in every layout that it is published in, against what PyTorch computed."""
 
 import json
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors.numpy import save_file
 
 from sazs_jax.errors import UserError
-from sazs_jax.models.vit import ViT
 from sazs_jax.pretrained.dino import load_dino, resize_positions_bicubic
-from tests.dino_layouts import published, timm
+from tests.dino_layouts import dino_depths, published, timm
 from tests.relative_error import relative_error
 from tests.seeded_weights import seeded_weights
 
@@ -24,25 +20,21 @@ SIDE, PATCH = 48, 8
 @pytest.fixture(scope="module")
 def golden():
     with np.load(GOLDEN) as arrays:
-        return seeded_weights(json.loads(str(arrays["shapes"]))), arrays["keys"]
-
-
-def keys_of(module: ViT) -> np.ndarray:
-    x = np.random.RandomState(0).normal(size=(1, SIDE, SIDE, 3)).astype(np.float32)
-    graph, state = nnx.split(module)
-    with jax.default_matmul_precision("highest"):
-        return np.asarray(jax.jit(lambda state, x: nnx.merge(graph, state).last_keys(x))(state, jnp.asarray(x)))
+        depths = {name: arrays[name] for name in ("embedding", "block0", "keys")}
+        return seeded_weights(json.loads(str(arrays["shapes"]))), depths
 
 
 @pytest.mark.parametrize("layout", [timm, published, dict])
-def test_keys_equal_pytorch_in_every_layout(golden, layout, tmp_path):
-    tensors, keys = golden
+def test_every_depth_equals_pytorch_in_every_layout(golden, layout, tmp_path):
+    tensors, depths = golden
     tensors = {f"module.{key}" if layout is timm else key: value for key, value in layout(tensors).items()}
     save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, tmp_path / "model.safetensors")
+    x = np.random.RandomState(0).normal(size=(1, SIDE, SIDE, 3)).astype(np.float32)
     for source in (tmp_path, tmp_path / "model.safetensors"):
         module = load_dino(str(source), SIDE // PATCH)
         assert module.config.num_heads == 2
-        assert relative_error(keys_of(module), keys) < 1e-5
+        for name, found in dino_depths(module, x).items():
+            assert relative_error(found, depths[name]) < 1e-5, name
 
 
 def test_positions_of_the_stored_grid_stay_as_they_are():
@@ -65,6 +57,9 @@ def test_files_of_something_else(golden, tmp_path):
         load(**{"blocks.1.mlp.fc1.bias": None})
     with pytest.raises(UserError, match="pos_embed or patch_embed.proj.weight is missing"):
         load(pos_embed=None)
+    for tokens in (0, 1, 3):
+        with pytest.raises(UserError, match="pos_embed or patch_embed.proj.weight is missing or of another shape"):
+            load(pos_embed=np.zeros((1, tokens, 128), np.float32))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):
         load_dino(str(path), 6)

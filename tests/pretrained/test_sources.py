@@ -1,8 +1,6 @@
 """From files in every layout to the parts of a network, and what is said of files that will not do."""
 
 import json
-import pickle
-import zipfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -241,27 +239,39 @@ def test_a_truncated_file_is_told(suffix, keep, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-class Evil:
-    """On loading, an ordinary unpickler would create the file."""
+def test_a_vit_without_a_class_token_and_lseg_on_a_resnet_are_told(tmp_path):
+    tensors = timm_tensors()
+    without = {name: x for name, x in tensors.items() if name != "cls_token"}
+    without["pos_embed"] = without["pos_embed"][:, 1:]
+    path = save(without, tmp_path / "gap.npz")
+    expected = "lacks cls_token, a row: it is of no ViT with a class token"
+    with pytest.raises(UserError, match=expected):
+        convert_encoder("timm", path, tmp_path / "out.safetensors")
+    with pytest.raises(UserError, match=expected):
+        load_pretrained(make_model("drn_d_22"), path)
+    with pytest.raises(UserError, match="1 missing: cls_token"):
+        load_pretrained(make_model("vit_s16"), path)
+    path = save(tensors | {"cls_token": np.float32(1)}, tmp_path / "scalar.npz")
+    with pytest.raises(UserError, match=expected):
+        convert_encoder("timm", path, tmp_path / "out.safetensors")
+    resnet = {"net.scratch.head1.weight": np.ones((12, 16, 1, 1)), "net.pretrained.layer1.0.weight": np.ones((4, 4))}
+    with pytest.raises(UserError, match="lacks pretrained.model.cls_token, a row"):
+        load_pretrained(make_model("drn_d_22"), save(resnet, tmp_path / "rn101.npz"))
 
-    def __init__(self, path):
-        self.path = path
 
-    def __reduce__(self):
-        return open, (str(self.path), "w")
+@pytest.mark.parametrize("tokens", [0, 1, 3])
+def test_positions_of_no_grid_are_told(tokens, tmp_path):
+    path = save(timm_tensors() | {"pos_embed": np.zeros((1, tokens, 32), np.float32)}, tmp_path / "vit.npz")
+    with pytest.raises(UserError, match=rf"1 of another shape: pos_embed \(\(1, {tokens}, 32\), for"):
+        load_pretrained(make_model("vit_s16"), path)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".pt", ".npz"])
-def test_a_pickle_that_runs_code_is_refused(suffix, tmp_path):
-    trace, path = tmp_path / "trace", tmp_path / f"evil{suffix}"
-    if suffix == ".npz":
-        np.savez(path, weight=np.array([Evil(trace)], object))
-    else:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", pickle.dumps({"state_dict": {"weight": Evil(trace)}}, protocol=2))
-    with pytest.raises(UserError, match="refused|damaged"):
-        load_pretrained(make_model("vit_s16"), str(path))
-    assert not trace.exists()
+def test_what_is_there_already_is_not_written_over(tmp_path):
+    path = Path(save(timm_tensors(), tmp_path / "vit.safetensors"))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="vit.safetensors is there already and stays as it is; choose another OUT"):
+        convert_encoder("timm", str(path), path)
+    assert path.read_bytes() == before
 
 
 def test_an_absent_file_and_a_hub_out_of_reach_are_one_line_each(monkeypatch, tmp_path):

@@ -39,6 +39,16 @@ def test_tensors_come_out_as_pytorch_wrote_them(name):
         tensors[key].flat[:1] = 0  # a copy that may be written to
 
 
+def test_a_file_as_pytorch_wrote_it_in_2017_holds_the_same_tensors():
+    now = read_torch_file(GOLDEN / "tensors_legacy.pth")
+    tensors = read_torch_file(GOLDEN / "tensors_2017.pth")
+    assert list(tensors) == ["float32", "transposed", "shared", "float16", "empty"]
+    for key, tensor in tensors.items():
+        assert tensor.dtype == now[key].dtype
+        np.testing.assert_array_equal(tensor, now[key])
+
+
+# Beside the weights they hold settings, NumPy scalars, a device, a dtype, a path, a set, a date and the like.
 @pytest.mark.parametrize("name", ["lightning.ckpt", "lightning_legacy.ckpt"])
 def test_of_a_training_scripts_checkpoint_the_weights_alone_come_out(name):
     (tensor,) = read_torch_file(GOLDEN / name).items()
@@ -90,9 +100,50 @@ def as_legacy(content: bytes) -> bytes:
 def test_a_pickle_that_runs_code_is_refused(wrap, tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "evil.pth"
     path.write_bytes(wrap(pickle.dumps({"weight": Evil(trace)}, protocol=2)))
-    with pytest.raises(UserError, match=r"refused, for it holds .*open; only plain tensors are read"):
+    with pytest.raises(UserError, match=r"refused, for it holds .*open; only plain tensors .* save its weights alone"):
         read_torch_file(path)
     assert not trace.exists()
+
+
+class Script:
+    """Stands for a module of a TorchScript archive in the pickle."""
+
+
+Script.__module__, Script.__qualname__ = "__torch__.m", "Script"
+
+
+@pytest.fixture
+def fake_script(monkeypatch):
+    """The name, importable while the pickle is written: the pickler checks it."""
+    module = ModuleType("__torch__.m")
+    vars(module)["Script"] = Script
+    monkeypatch.setitem(sys.modules, "__torch__", ModuleType("__torch__"))
+    monkeypatch.setitem(sys.modules, "__torch__.m", module)
+
+
+def test_modules_that_share_modules_are_walked_once_each(tmp_path, fake_script):
+    module = Script()
+    for _ in range(100):  # 2 ** 100 names
+        parent = Script()
+        vars(parent).update(left=module, right=module)
+        module = parent
+    vars(module)["itself"] = module
+    path = tmp_path / "shared.pt"
+    path.write_bytes(as_zip(pickle.dumps(module, protocol=2)))
+    assert read_torch_file(path) == {}
+
+
+# Each sets an attribute of the class or function that the name stands for, by BUILD with a second state.
+@pytest.mark.parametrize(
+    "name", [b"__torch__\nModule", b"numpy\nscalar", b"torch._utils\n_rebuild_tensor_v2", b"collections\nOrderedDict"]
+)
+def test_a_file_leaves_no_trace_for_the_next(name, tmp_path):
+    before = len(read_torch_file(GOLDEN / "clip_openai.pt"))
+    path = tmp_path / "evil.pt"
+    path.write_bytes(as_zip(b"\x80\x02c" + name + b"\nN}X\x0c\x00\x00\x00__setstate__cnumpy\nfloat64\ns\x86b."))
+    with pytest.raises(UserError, match="refused|damaged"):
+        read_torch_file(path)
+    assert len(read_torch_file(GOLDEN / "clip_openai.pt")) == before
 
 
 class EvilNumPy(Evil):

@@ -101,6 +101,23 @@ def test_an_sgd_step_on_eight_devices_is_that_on_one():
     assert int(eight.step) == 1
 
 
+@pytest.mark.parametrize("synced", [True, False])
+def test_two_devices_take_the_statistics_of_the_whole_batch_only_where_they_are_synchronised(synced):
+    config = tiny_config(**{"train.sync_batchnorm": synced})
+    batch = make_batch(4)
+    batch["image"][2:] //= 4  # those of the second device are darker
+    task = make_task(config)
+    optimizer = make_optimizer(config.optimizer, 100, freeze_encoder=False)
+    statistics = []
+    for devices in (1, 2):
+        graphdef, state = create_state(task.build(jax.random.key(0)), optimizer)
+        step = make_train_step(graphdef, optimizer, task, config.train, devices=jax.devices()[:devices])
+        state, _ = step(state, shard_batch(batch, devices))
+        statistics.append(state.model_state)
+    difference = largest_difference(*statistics)
+    assert difference < 1e-5 if synced else difference > 1e-2
+
+
 def test_microbatches_give_the_gradients_of_the_whole_batch():
     half = make_batch(4)
     batch = {name: np.concatenate([x, x]) for name, x in half.items()}  # equal halves: equal BatchNorm statistics
