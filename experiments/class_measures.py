@@ -1,6 +1,6 @@
 """What the paper correlates with the IoU of a class: shape compactness and language embedding locality (4.6, 4.7)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -51,5 +51,5 @@ def correlate(x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> Correlati
     """Pearson's r and p; None of fewer than three points, or where one side is constant."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    r, p = stats.pearsonr(x, y)
-    return Correlation(len(x), float(r), float(p))
+    found: Any = stats.pearsonr(x, y)
+    return Correlation(len(x), float(found.statistic), float(found.pvalue))

@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> None:
         scores.setdefault((episode.image_id, episode.category), {})[episode.rule] = episode_iou(episode)
 
     result = run.score(run.test_images(), run.dataset.unseen(run.config.data.fold), record=record)
-    ranked = sorted((pair for pair in scores if scores[pair][rule] is not None), key=lambda pair: -scores[pair][rule])
+    ious = {pair: iou for pair, of_pair in scores.items() if (iou := of_pair[rule]) is not None}
+    ranked = sorted(ious, key=lambda pair: -ious[pair])
     if not ranked:
         raise UserError(f"no episode of {run.name} has a pixel to score; give other data")
 

@@ -76,7 +76,9 @@ def _draw_legend(axes: Any, row: Row, per_line: int) -> None:
         style: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6}
         if title == "unseen*":
             style["hatch"] = "////"
-        handles = [Patch(facecolor=palette()[value] / 255, label=name, **style) for name, value, _ in part]
+        handles = [
+            Patch(facecolor=tuple((palette()[value] / 255).tolist()), label=name, **style) for name, value, _ in part
+        ]
         if handles:
             place = {"loc": "upper center", "bbox_to_anchor": (x, 1.0), "ncols": per_line}
             axes.add_artist(

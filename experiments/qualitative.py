@@ -74,14 +74,20 @@ def open_pair(without: str | None, with_shape: str | None) -> dict[str, Run]:
         if run.has_shape != (title == "with shape"):
             loss = run.config.loss
             raise UserError(
-                f"{run.name} was trained with loss.shape_weight={loss.shape_weight} and loss.bce_weight="
+                f"{run.workdir} was trained with loss.shape_weight={loss.shape_weight} and loss.bce_weight="
                 f"{loss.bce_weight}: it is no run {title}; give it by the other flag"
             )
     first, last = next(iter(runs.values())), list(runs.values())[-1]
-    for key in ("dataset", "root", "fold", "exclude"):
-        here, there = first.config.data[key], last.config.data[key]
-        if here != there:
-            raise UserError(f"{first.name} is of data.{key}={here}, {last.name} of {there}; give two runs of one")
+    if first.dataset.class_names != last.dataset.class_names:
+        raise UserError(f"{first.workdir} and {last.workdir} are of other classes; give two runs on one data set")
+    if first.withheld != last.withheld:
+        names = [", ".join(run.dataset.class_names[c] for c in run.withheld) for run in (first, last)]
+        raise UserError(
+            f"{first.workdir} did not see {names[0]}, but {last.workdir} did not see {names[1]}; "
+            "give two runs of one data.fold and data.exclude"
+        )
+    if first.dataset.val.image_ids != last.dataset.val.image_ids:
+        raise UserError(f"{first.workdir} and {last.workdir} have other test images; give two runs on one data.root")
     return runs
 
 

@@ -38,11 +38,16 @@ class Picture(NamedTuple):
 class Run:
     """The best checkpoint of a run with its data set, under the command line's settings."""
 
-    name: str
+    workdir: str
     config: ConfigDict
     model: SAZS
     anchors: StoredAnchors
     dataset: SegmentationData
+
+    @property
+    def name(self) -> str:
+        """The work directory's own name."""
+        return Path(self.workdir).absolute().name
 
     @property
     def has_shape(self) -> bool:
@@ -121,7 +126,7 @@ def open_run(workdir: str, splits: Sequence[str] = ("val",)) -> Run:
     dataset = data.load(config.data, splits=splits)
     if anchors.names != ("others", *dataset.class_names):
         raise UserError(f"{workdir} was trained for other classes than those of {config.data.dataset}")
-    return Run(Path(workdir).absolute().name, config, model, anchors, dataset)
+    return Run(workdir, config, model, anchors, dataset)
 
 
 def episode_iou(episode: Episode) -> float | None:

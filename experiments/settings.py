@@ -23,11 +23,12 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
     first = runs[0]
     for run in runs[1:]:
         if run.dataset.class_names != first.dataset.class_names:
-            raise UserError(f"{first.name} and {run.name} are of other classes; compare runs on one data set")
+            raise UserError(f"{first.workdir} and {run.workdir} are of other classes; compare runs on one data set")
         for key in ("protocol", "resize", "min_pairs"):
             if run.config.eval[key] != first.config.eval[key]:
                 raise UserError(
-                    f"{first.name} and {run.name} differ in eval.{key}; give one for all: --config.eval.{key}=VALUE"
+                    f"{first.workdir} and {run.workdir} differ in eval.{key}; "
+                    f"give one for all: --config.eval.{key}=VALUE"
                 )
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -36,7 +37,7 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
         for other in members:
             if other.config.data.fold == run.config.data.fold:
                 raise UserError(
-                    f"{other.name} and {run.name} are one setting and both of fold {run.config.data.fold}; "
+                    f"{other.workdir} and {run.workdir} are one setting and both of fold {run.config.data.fold}; "
                     "give one of them"
                 )
         members.append(run)
