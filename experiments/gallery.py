@@ -17,6 +17,7 @@ from absl import flags
 from PIL import Image
 
 from configs import overrides
+from experiments.chosen import best_median_worst
 from experiments.csv_text import csv_text
 from experiments.runs import Picture, Run, episode_iou, open_run, rule_title
 from sazs_jax.atomic import write_atomically
@@ -65,22 +66,11 @@ def main(arguments: Sequence[str]) -> None:
     number = {image_id: i for i, image_id in enumerate(run.dataset.val.image_ids)}
     parts = {
         title: run.pictures(run.dataset.val, [(number[image_id], category) for image_id, category in chosen])
-        for title, chosen in pick(ranked, _ROWS.value).items()
+        for title, chosen in best_median_worst(ranked, _ROWS.value).items()
     }
     text = page(run, result["fusion"], parts, len(ranked))
     write_atomically(Path(_OUT.value) / "index.html", text)
     print(Path(_OUT.value) / "index.html")
-
-
-def pick(ranked: Sequence, count: int) -> dict[str, Sequence]:
-    """The first, the middle and the last `count` of a ranking from good to bad; fewer where they would meet."""
-    count = min(count, max(1, len(ranked) // 3))
-    middle = max(0, (len(ranked) - count) // 2)
-    return {
-        "Best": ranked[:count],
-        "Median": ranked[middle : middle + count],
-        "Worst": ranked[max(0, len(ranked) - count) :],
-    }
 
 
 def page(run: Run, scores: dict, parts: dict[str, list[Picture]], episodes: int) -> str:
@@ -97,9 +87,9 @@ def page(run: Run, scores: dict, parts: dict[str, list[Picture]], episodes: int)
         f"<style>{_STYLE}:root {{ --columns: {2 + len(rules)}; }}</style></head><body>",
         f"<h1>{html.escape(run.name)}: best, median and worst test episodes</h1>",
         f"<p>{html.escape(config.model.encoder)}, {'with' if run.has_shape else 'without'} shape constraint, fold "
-        f"{config.data.fold}. Each episode is one image and one class known to be there, which training did not see: "
+        f"{config.data.fold}. Each episode is one image and one class known to be there, unseen in training (*): "
         f"{html.escape(unseen)}. {episodes} episodes, images {size}, ranked by IoU under the rule {rules[-1]}.</p>",
-        f"<p>mIoU of the unseen classes: {html.escape(means)}.</p>",
+        f"<p>mIoU of all of these classes: {html.escape(means)}.</p>",
         "<p>Red: the class asked for. Beige: void, not scored.</p>",
     ]
     for title, pictures in parts.items():

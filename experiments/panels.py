@@ -8,14 +8,15 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 
 from experiments.scatter import figure_png
-from sazs_jax.visualization import palette
 
 _WIDTH = 2.2  # inches of a column
 _LARGEST_RATIO = 1.2  # height over width of a cell; a higher picture is narrower than its column
-_LEGEND = 0.26  # inches of a line of a legend
+_BELOW = 0.24  # inches below a row's pictures
+_LEGEND = 0.2  # inches of a line of a legend
 
 
 class Cell(NamedTuple):
@@ -38,22 +39,20 @@ def panel_png(rows: Sequence[Row], note: str) -> bytes:
     """PNG of the rows; titles above the first, the meaning of the marks and `note` at the foot."""
     columns = len(rows[0].cells)
     per_line = max(1, columns // 2)  # words of a legend's half beside one another
-    heights = []
+    heights = []  # of a row's pictures, and of what is below them
     for row in rows:
         height, width = row.cells[0].picture.shape[:2]
-        below = 0.22 if any(cell.below for cell in row.cells) else 0.06
-        heights += [_WIDTH * min(height / width, _LARGEST_RATIO) + below]
-        lines = 1 + max((-(-len(part) // per_line) for part in _parts(row)), default=0)
-        heights += [_LEGEND * lines if row.legend else 0.02]
-    total = sum(heights)
-    figure = Figure(figsize=(_WIDTH * columns, total))
-    grid = GridSpec(len(heights), columns, figure, height_ratios=heights, wspace=0.04, hspace=0, left=0, right=1,
-                    bottom=0, top=1)  # fmt: skip
+        lines = max((-(-len(part) // per_line) for part in _parts(row)), default=0)
+        heights.append(_WIDTH * min(height / width, _LARGEST_RATIO))
+        heights.append(_BELOW + (_LEGEND * (1 + lines) if row.legend else 0))
+    figure = Figure(figsize=(_WIDTH * columns, sum(heights)))
+    edges = {"left": 0, "right": 1, "bottom": 0, "top": 1}
+    grid = GridSpec(len(heights), columns, figure, height_ratios=heights, wspace=0.03, hspace=0, **edges)
     for i, row in enumerate(rows):
         for column, cell in enumerate(row.cells):
             axes = figure.add_subplot(grid[2 * i, column])
             axes.imshow(cell.picture, interpolation="antialiased")
-            axes.set(xticks=[], yticks=[], anchor="N")
+            axes.set(xticks=[], yticks=[], anchor="S")
             for spine in axes.spines.values():
                 spine.set_visible(False)
             if i == 0:
@@ -66,24 +65,22 @@ def panel_png(rows: Sequence[Row], note: str) -> bytes:
             axes.axis("off")
             _draw_legend(axes, row, per_line)
     foot = f"* unseen in training. Beige: void, not scored. {note}."
-    figure.text(0, -0.02, textwrap.fill(foot, 24 * columns), fontsize=8, va="top")
+    figure.text(0, 0, textwrap.fill(foot, 32 * columns), fontsize=8, va="top")
     return figure_png(figure)
 
 
 def _draw_legend(axes: Any, row: Row, per_line: int) -> None:
     """Seen words at the left, unseen ones, starred and hatched, at the right."""
-    for part, title, x in zip(_parts(row), ("seen", "unseen*"), (0.25, 0.75), strict=True):
+    for part, title, x in zip(_parts(row), ("seen", "unseen*"), (0.0, 0.5), strict=True):
         style: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6}
         if title == "unseen*":
             style["hatch"] = "////"
-        handles = [
-            Patch(facecolor=tuple((palette()[value] / 255).tolist()), label=name, **style) for name, value, _ in part
-        ]
+        handles = [Patch(facecolor=tuple(colours[value]), label=name, **style) for name, value, _ in part]
         if handles:
-            place = {"loc": "upper center", "bbox_to_anchor": (x, 1.0), "ncols": per_line}
-            axes.add_artist(
-                axes.legend(handles=handles, title=title, fontsize=8, title_fontsize=8, frameon=False, **place)
-            )
+            place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (x, 1.0), "ncols": per_line}
+            look: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "frameon": False, "borderpad": 0.1}
+            legend = Legend(axes, handles, [name for name, *_ in part], title=title, alignment="left", **place, **look)
+            axes.add_artist(legend)
 
 
 def _parts(row: Row) -> tuple[list, list]:

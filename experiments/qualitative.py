@@ -16,6 +16,7 @@ from absl import flags
 
 from configs import overrides
 from data.loading import labelled_images
+from experiments.chosen import crowded, spread
 from experiments.panels import Cell, Row, panel_png
 from experiments.runs import Run, open_run
 from sazs_jax.atomic import write_atomically
@@ -29,8 +30,6 @@ _WITH = flags.DEFINE_string("with_shape", None, "A run trained with it")
 _OUT = flags.DEFINE_string("out", None, "Folder to write to", required=True)
 _ROWS = flags.DEFINE_integer("rows", 6, "Rows of each figure", lower_bound=1)
 overrides.define(("eval", "spectral"))
-
-Pairs = list[tuple[int, int]]  # (image index in `val`, 0-based class)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
     val, fold = last.dataset.val, last.config.data.fold
     seen = [pair for pairs in val.pair_list.values() for pair in pairs if pair[1] not in last.withheld]
-    scenes = crowded(last, _ROWS.value)
+    scenes = crowded(val.present, last.withheld, _ROWS.value)
     figures = {
         "unseen.png": episode_rows(runs, spread(last.dataset.test_pairs(fold), _ROWS.value)),
         "seen.png": episode_rows(runs, spread(seen, _ROWS.value)),
@@ -91,35 +90,7 @@ def open_pair(without: str | None, with_shape: str | None) -> dict[str, Run]:
     return runs
 
 
-def spread(pairs: Sequence[tuple[int, int]], count: int) -> Pairs:
-    """`count` pairs, class by class in turn, each class's at even steps over its list; fewer where there are fewer."""
-    of_class: dict[int, list[tuple[int, int]]] = {}
-    for pair in dict.fromkeys(pairs):
-        of_class.setdefault(pair[1], []).append(pair)
-    shares = dict.fromkeys(sorted(of_class), 0)
-    for _ in range(min(count, sum(map(len, of_class.values())))):
-        room = [c for c in shares if shares[c] < len(of_class[c])]
-        shares[min(room, key=lambda c: shares[c])] += 1
-    chosen = []
-    for c, share in shares.items():
-        found = of_class[c]
-        chosen += [found[int((i + 0.5) * len(found) / share)] for i in range(share)]
-    return chosen
-
-
-def crowded(run: Run, count: int) -> list[int]:
-    """The `val` images of most classes, seen and unseen ones among them where such images are."""
-    present = run.dataset.val.present
-    ranked = sorted(range(len(present)), key=lambda i: (-_both(run, present[i]), -len(present[i]), i))
-    return [i for i in ranked[:count] if len(present[i]) > 1]
-
-
-def _both(run: Run, classes: Sequence[int]) -> bool:
-    withheld = set(run.withheld)
-    return bool(withheld.intersection(classes)) and not withheld.issuperset(classes)
-
-
-def episode_rows(runs: dict[str, Run], pairs: Pairs) -> list[Row]:
+def episode_rows(runs: dict[str, Run], pairs: Sequence[tuple[int, int]]) -> list[Row]:
     """A row a pair: image, each run alone, fused, truth."""
     if not pairs:
         return []
@@ -141,7 +112,7 @@ def episode_rows(runs: dict[str, Run], pairs: Pairs) -> list[Row]:
 
 
 def scene_rows(runs: dict[str, Run], images: Sequence[int]) -> list[Row]:
-    """A row an image, asked for all classes at once: each run alone, fused, fused for the scene's own words, truth."""
+    """A row an image, asked for all classes at once: each run alone, fused, for its own words alone, and the truth."""
     last = list(runs.values())[-1]
     names = list(last.dataset.class_names)
     columns = [(title, segmenter(run, "none")) for title, run in runs.items()]
@@ -153,7 +124,7 @@ def scene_rows(runs: dict[str, Run], images: Sequence[int]) -> list[Row]:
         own = list(last.dataset.val.present[i])
         maps = {title: one.segment(item.image, names).label_map for title, one in columns}
         found = final.segment(item.image, [names[c] for c in own]).label_map
-        maps["asked for its own words"] = np.array([0, *(c + 1 for c in own)])[found]
+        maps["its own words alone"] = np.array([0, *(c + 1 for c in own)])[found]
         maps["ground truth"] = item.label
         labels = sorted({int(v) for label_map in maps.values() for v in np.unique(label_map)} - {0, 255})
         cells = [Cell("image", item.image), *(Cell(title, overlay(item.image, m)) for title, m in maps.items())]
