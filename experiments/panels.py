@@ -12,6 +12,7 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 
 from experiments.scatter import figure_png
+from sazs_jax.visualization import palette
 
 _WIDTH = 2.2  # inches of a column
 _LARGEST_RATIO = 1.2  # height over width of a cell; a higher picture is narrower than its column
@@ -71,6 +72,7 @@ def panel_png(rows: Sequence[Row], note: str) -> bytes:
 
 def _draw_legend(axes: Any, row: Row, per_line: int) -> None:
     """Seen words at the left, unseen ones, starred and hatched, at the right."""
+    colours = (palette() / 255).tolist()
     for part, title, x in zip(_parts(row), ("seen", "unseen*"), (0.0, 0.5), strict=True):
         style: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6}
         if title == "unseen*":
