@@ -20,7 +20,7 @@ from experiments.class_measures import FEWEST_CLASSES, Correlation, compactness,
 from experiments.csv_text import csv_text
 from experiments.runs import Run, open_run, rule_title
 from experiments.scatter import Series, all_in_one, by_setting
-from experiments.settings import group
+from experiments.settings import differing_keys, group
 from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import LabelledImage
@@ -161,6 +161,8 @@ def summary(settings: Mapping[str, Sequence[Run]], points: Sequence[Point], foun
     for title, runs in settings.items():
         members = ", ".join(f"{run.name} (fold {run.config.data.fold})" for run in runs)
         lines.append(f"- {title}: {members}")
+    if differing := differing_keys(settings):
+        lines += ["", f"Besides encoder and shape constraint, the settings differ in {', '.join(differing)}."]
     size = f"squashed to {config.resize}x{config.resize}" if config.resize else "at their own size"
     lines += ["", f"Images {size}, {config.protocol}; classes of {config.min_pairs} pairs or more count.", ""]
     if not all(value and value.means_something for value in found.values()):

@@ -1,6 +1,6 @@
 """Which runs are one setting of the paper's figures: those that differ in nothing but their fold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flax.traverse_util import flatten_dict
 
@@ -32,8 +32,7 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
                 )
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        flat = flatten_dict(run.config.to_dict(), sep=".")
-        members = groups.setdefault(tuple((k, str(v)) for k, v in flat.items() if k not in _NOT_OF_A_SETTING), [])
+        members = groups.setdefault(tuple(_of_setting(run).items()), [])
         for other in members:
             if other.config.data.fold == run.config.data.fold:
                 raise UserError(
@@ -44,6 +43,18 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return dict(
         zip(_titles([(dict(key), members[0]) for key, members in groups.items()]), groups.values(), strict=True)
     )
+
+
+def differing_keys(settings: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Keys of the config, other than the encoder and the weights of Eq. 3, in which the settings differ."""
+    configs = [_of_setting(runs[0]) for runs in settings.values()]
+    told = ("model.encoder", "loss.shape_weight", "loss.bce_weight")
+    return [key for key in configs[0] if key not in told and len({config.get(key) for config in configs}) > 1]
+
+
+def _of_setting(run: Run) -> dict[str, str]:
+    flat = flatten_dict(run.config.to_dict(), sep=".")
+    return {key: str(value) for key, value in flat.items() if key not in _NOT_OF_A_SETTING}
 
 
 def _titles(settings: Sequence[tuple[dict[str, str], Run]]) -> list[str]:
