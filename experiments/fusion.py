@@ -6,7 +6,7 @@ python -m experiments fusion --workdir W1 ... --excluded [--target_fold F] --out
 By default the test pairs of each run's fold are scored. --excluded scores the classes of `data.exclude` (those outside
 the target fold, whose labels are not looked at) on the *selection* images instead: settings are chosen there, on words
 that the network was not shown. Writes DIR/fusion.md, DIR/fusion.json and DIR/WORKDIR.png: image, prediction, fused
-masks, oracle and ground truth of the first pairs.
+masks, oracle and ground truth of pairs at even steps.
 """
 
 import json
@@ -18,17 +18,15 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-import data
 from configs import overrides
 from data.loading import labelled_images
+from experiments.chosen import spread
+from experiments.runs import open_run, rule_title
 from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import count_pairs
-from sazs_jax.evaluation.evaluator import Episode, Evaluator
-from sazs_jax.evaluation.masks import ORACLE
+from sazs_jax.evaluation.evaluator import Episode
 from sazs_jax.evaluation.metrics import boundary_f
-from sazs_jax.spectral.eigensegmenter import Eigensegmenter
-from sazs_jax.training.checkpoints import restore_model
 from sazs_jax.visualization import overlay, png, sheet
 
 _WORKDIRS = flags.DEFINE_multi_string("workdir", None, "A run, as given to train.py; may be repeated", required=True)
@@ -63,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         ]
         none = " | ".join(f"{100 * value:.1f}" for value in found["none"][0])
         lines.append(f"| none | {none} |")
-        lines += [f"| {_title(rule)} | {' | '.join(_cell(column) for column in found[rule].T)} |" for rule in rules]
+        lines += [f"| {rule_title(rule)} | {' | '.join(_cell(column) for column in found[rule].T)} |" for rule in rules]
     text = "\n".join(lines).strip() + "\n"
     write_atomically(Path(_OUT.value) / "fusion.md", text)
     write_atomically(Path(_OUT.value) / "fusion.json", json.dumps(results, indent=2) + "\n")
@@ -72,52 +70,34 @@ def main(arguments: Sequence[str]) -> None:
 
 def score(workdir: str, figure: Path) -> tuple[list[Episode], dict[str, Any]]:
     """Every episode of a run under every rule, without its mask, and the settings; writes the figure."""
-    config, model, anchors, _ = restore_model(workdir)
-    overrides.apply(config)
+    run = open_run(workdir, splits=("train",) if _EXCLUDED.value else ("val",))
+    config, dataset = run.config, run.dataset
+    if not config.spectral.features:
+        raise UserError(
+            f"{workdir} has no features for eigensegments; give --config.spectral.features=lite or the like"
+        )
     if _EXCLUDED.value:
         if not config.data.exclude:
             raise UserError(
                 f"{workdir} excludes no class; train one with --config.data.exclude=\"('dog',)\" or the like"
             )
-        dataset, fold = data.load(config.data, splits=("train",)), config.data.fold
-        target = fold if _TARGET_FOLD.value is None else _TARGET_FOLD.value
-        classes = [c for c in dataset.withheld(fold, config.data.exclude) if c not in dataset.unseen(target)]
+        target = config.data.fold if _TARGET_FOLD.value is None else _TARGET_FOLD.value
+        classes = [c for c in run.withheld if c not in dataset.unseen(target)]
         split, pairs = dataset.train, dataset.selection_pairs(target, classes)
     else:
-        dataset = data.load(config.data, splits=("val",))
         split, classes, pairs = dataset.val, dataset.unseen(config.data.fold), dataset.test_pairs(config.data.fold)
     counts = count_pairs(pairs, config.eval.protocol, draw=dataset.hsnet_draws)
-    evaluator = Evaluator(
-        dataset.class_names,
-        classes,
-        anchors.embeddings,
-        resize=config.eval.resize,
-        batch_size=config.eval.batch_size,
-        min_pairs=config.eval.min_pairs,
-        generalized=False,
-        eigensegmenter=Eigensegmenter(config.spectral),
-    )
     episodes: list[Episode] = []
-    shown: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
     def record(episode: Episode) -> None:
         episodes.append(episode._replace(mask=np.zeros((0, 0), bool)))
-        key = (episode.image_id, episode.category)
-        if key in shown or len(shown) < _PICTURES:
-            shown.setdefault(key, {})[episode.rule] = episode.mask
 
-    evaluator.run(model, labelled_images(split, sorted(counts), counts), record=record)
-    wanted = {image_id for image_id, _ in shown}
-    examples = {
-        example.image_id: example
-        for example in labelled_images(split, [i for i in sorted(counts) if split.image_ids[i] in wanted])
-    }
+    run.score(labelled_images(split, sorted(counts), counts), classes, boundary=True, record=record)
     rows = []
-    for (image_id, category), masks in shown.items():
-        image, label = examples[image_id].image, examples[image_id].label
-        truth = np.where(label == 255, 255, label == category + 1).astype(np.uint8)
-        drawn = [(_title(rule), overlay(image, mask.astype(np.uint8))) for rule, mask in masks.items()]
-        rows.append([(dataset.class_names[category], image), *drawn, ("ground truth", overlay(image, truth))])
+    for shown in run.pictures(split, spread(pairs, _PICTURES)):
+        masks = [(rule_title(rule), overlay(shown.image, mask.astype(np.uint8))) for rule, mask in shown.masks.items()]
+        truth = overlay(shown.image, shown.truth)
+        rows.append([(dataset.class_names[shown.category], shown.image), *masks, ("ground truth", truth)])
     write_atomically(figure, png(sheet(rows)))
     return episodes, {group: config[group].to_dict() for group in ("eval", "spectral")}
 
@@ -170,7 +150,3 @@ def _summary(column: np.ndarray) -> dict[str, float]:
 def _cell(column: np.ndarray) -> str:
     found = _summary(column)
     return f"{100 * found['value']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
-
-
-def _title(rule: str) -> str:
-    return f"{ORACLE} (upper bound)" if rule == ORACLE else rule

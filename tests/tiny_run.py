@@ -39,7 +39,7 @@ def complaint(result: subprocess.CompletedProcess) -> str:
     return line
 
 
-def make_run(folder: Path) -> Path:
+def make_run(folder: Path, *, fold: int = 1, shape: bool = True) -> Path:
     """Write an anchor table, a devkit of three val images (fold 1: cat twice, cow once) and an untrained checkpoint."""
     rng = np.random.default_rng(0)
     names = ("others", *VOC_CLASSES)
@@ -59,11 +59,14 @@ def make_run(folder: Path) -> Path:
     lists = {0: "", 1: "one__08\ntwo__08\ntwo__10\n", 2: "three__12\n", 3: ""}
     for split in ("trn", "val"):
         (root / "splits" / split).mkdir(parents=True)
-        for fold, text in lists.items():
-            (root / "splits" / split / f"fold{fold}.txt").write_text(text)
+        for number, text in lists.items():
+            (root / "splits" / split / f"fold{number}.txt").write_text(text)
 
     config = demo.get_config()
+    if not shape:
+        config.loss.shape_weight = config.loss.bce_weight = 0.0
     config.data.dataset = "pascal_5i"
+    config.data.fold = fold
     config.data.root = str(root)
     config.data.cache = str(folder / "cache")
     config.text.anchors = str(table)
