@@ -1,0 +1,21 @@
+"""The settings of a run that was trained before, to train it again with changes.
+
+python train.py --config configs/of_run.py:runs/fold1 --workdir runs/fold1-seed1 --config.train.seed=1
+"""
+
+from ml_collections import ConfigDict
+
+from sazs_jax.training.run_config import load_config
+
+
+def get_config(workdir: str) -> ConfigDict:
+    """The config of the run in `workdir`."""
+    stored = load_config(workdir).to_dict()
+    return ConfigDict({name: _as_written(value) for name, value in stored.items()})
+
+
+def _as_written(value):
+    """JSON has lists where configs have tuples."""
+    if isinstance(value, dict):
+        return {name: _as_written(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
