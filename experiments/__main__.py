@@ -5,7 +5,7 @@ import sys
 
 from sazs_jax.errors import UserError, exit_on_user_error, run_command
 
-NAMES = ("affine_mlp", "analysis", "edge_targets", "fusion", "gallery", "qualitative")
+NAMES = ("affine_mlp", "analysis", "calibration", "edge_targets", "fusion", "gallery", "qualitative")
 
 if __name__ == "__main__":
     with exit_on_user_error():
