@@ -23,10 +23,7 @@ def define(groups: Sequence[str]) -> None:
 def apply(config: ConfigDict) -> None:
     """Put what was given into a run's config, and the defaults of keys that were not there when it was trained."""
     given = flags.FLAGS["config"]
-    for group, settings in given.value.items():
-        if group not in config:
-            config[group] = ConfigDict()
-        for key in settings:
-            if key not in config[group]:
-                config[group][key] = defaults.get_config()[group][key]
+    for group in given.value or ():
+        known = defaults.get_config()[group].to_dict()
+        config.update({group: {key: value for key, value in known.items() if key not in config.get(group, {})}})
     config.update_from_flattened_dict(config_flags.get_override_values(given))

@@ -15,17 +15,25 @@ ImageLike = np.ndarray | Image.Image | str | os.PathLike  # an array is uint8 (H
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
-    """An image file as RGB, turned upright as its EXIF orientation says.
+    """An image file as RGB, turned upright as its EXIF orientation says. Greys of 16 bits are brought to 8.
 
     Raises:
       UserError: there is no such file, or it is not a whole image.
     """
     try:
         with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return _upright_rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "there is no such file" if not Path(path).exists() else str(error)
         raise UserError(f"cannot read the image {os.fspath(path)}: {reason}; give a whole JPEG or PNG file") from error
+
+
+def _upright_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # greys of 16 bits, which Pillow would clip at 255
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    return np.array(image.convert("RGB"))
 
 
 def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
@@ -37,7 +45,7 @@ def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return _upright_rgb(image)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise UserError(

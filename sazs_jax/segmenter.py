@@ -108,6 +108,7 @@ class Segmenter:
           UserError: there is no checkpoint; as the constructor.
         """
         config, model, stored, _ = restore_model(workdir)
+        config.spectral.cache = ""  # it keeps an evaluation's images, not a person's photographs
         if features is not None:
             config.spectral.features = features
 

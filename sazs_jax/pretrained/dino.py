@@ -104,9 +104,11 @@ def load_dino(source: str, grid: int | None = None) -> ViT:
 
 
 def resize_positions_bicubic(embeddings: Float[np.ndarray, "1 M D"], grid: int) -> Float[np.ndarray, "1 N D"]:
-    """Position embeddings (class token first) of a square grid for grid x grid patches, as DINO resizes them.
+    """Position embeddings (class token first) of a square grid for grid x grid patches.
 
-    Bicubic as in PyTorch: half-pixel centres, Keys' kernel with a = -0.75, no antialiasing, the border repeated.
+    Bicubic as in PyTorch, to this size: half-pixel centres, Keys' kernel with a = -0.75, no antialiasing, the border
+    repeated. So transformers does it; DINO's own code hands over a scale factor of (grid + 0.1) / side, which moves
+    the samples by a small part of a patch.
 
     Raises:
       ValueError: they are not of a square grid.

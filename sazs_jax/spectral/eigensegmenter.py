@@ -1,5 +1,6 @@
 """Images to the eigenvectors of their Laplacians: features, affinity and solver in one program (paper 3.4)."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -38,10 +39,10 @@ class Eigensegmenter:
                 f"spectral.grid={config.grid}: expected at least 2 cells a side and more than "
                 f"{self.settings.num_vectors} in all, the eigenvectors asked for"
             )
-        if config.color_weight < 0 or config.neighbors < 1:
+        if not 0 <= config.color_weight < math.inf or config.neighbors < 1:
             raise UserError(
                 f"spectral.color_weight={config.color_weight}, spectral.neighbors={config.neighbors}: "
-                "expected at least 0 and at least 1"
+                "expected a finite number of at least 0, and at least 1"
             )
         self.features = Features(config)
         graphdef, self._state = nnx.split(self.features)

@@ -16,6 +16,7 @@ Rules joined by + work one after the other, as in "agreement+diffusion".
 `oracle`, the rule of the published scripts, takes the ground truth and is in `evaluation`.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -59,10 +60,13 @@ class FusionSettings(NamedTuple):
         settings = cls(**{name: config[name] for name in cls._fields})
         shares = (settings.iou_threshold, settings.agreement_threshold, settings.projection_weight)
         if min(settings.num_segments, settings.projection_vectors, settings.diffusion_steps) < 1 or not (
-            all(0 <= share <= 1 for share in shares) and settings.diffusion_tolerance > 0
+            all(0 <= share <= 1 for share in shares)
+            and 0 <= settings.agreement_weight < math.inf
+            and 0 < settings.diffusion_tolerance < math.inf
         ):
             raise UserError(
-                f"spectral: expected counts of at least 1, shares from 0 to 1 and a tolerance above 0; got {settings}"
+                "spectral: expected counts of at least 1, thresholds and the share of the projection from 0 to 1, "
+                f"a finite weight of at least 0 and a finite tolerance above 0; got {settings}"
             )
         return settings
 

@@ -1,16 +1,27 @@
 """The sources of features for Eq. 4."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+from scipy.special import erf
 
 from configs import defaults
 from sazs_jax.errors import UserError
 from sazs_jax.models.efficientnet import EfficientNetLite0
 from sazs_jax.spectral.features import Features, to_grid
+from tests.dino_layouts import published
+from tests.relative_error import relative_error
+from tests.seeded_weights import seeded_weights
 
 GRID = 4
+DINO_SHAPES = Path(__file__).parents[1] / "golden" / "dino.npz"
+PATCH, HEADS, BLOCKS = 8, 2, 2  # of the small ViT of these shapes; its positions are those of 4x4 patches
 
 
 def settings(features: str, **changes):
@@ -43,6 +54,52 @@ def test_lite_gives_its_maps_at_stride_16_and_32_on_the_grid(images):
     for part, level in ((found[..., :112], fine), (found[..., 112:], coarse)):
         unit = level / np.linalg.norm(level, axis=-1, keepdims=True)
         np.testing.assert_allclose(part, unit / np.sqrt(2), atol=1e-4)
+
+
+def dino_keys_by_hand(w: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Keys (N, D) of the last block for one image (H, W, 3) of bytes, in double precision from transformers' names."""
+    side = GRID * PATCH
+    channels = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
+    squashed = [np.array(c.resize((side, side), Image.Resampling.BILINEAR), float) for c in channels]
+    pixels = np.stack(squashed, axis=-1)
+    pixels = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]  # ImageNet's
+    patches = pixels.reshape(GRID, PATCH, GRID, PATCH, 3).transpose(0, 2, 4, 1, 3).reshape(GRID**2, -1)
+    embed = "embeddings.patch_embeddings.projection"
+    tokens = patches @ w[f"{embed}.weight"].reshape(-1, patches.shape[1]).T + w[f"{embed}.bias"]
+    x = np.concatenate([w["embeddings.cls_token"][0], tokens]) + w["embeddings.position_embeddings"][0]
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(name, x):
+        x = (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6)
+        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    for i in range(BLOCKS):
+        block = f"layers.{i}"
+        y = norm(f"{block}.layernorm_before", x)
+        q, k, v = (linear(f"{block}.attention.{name}_proj", y) for name in "qkv")
+        if i == BLOCKS - 1:
+            return k[1:]
+        heads = []
+        for one in np.split(np.arange(q.shape[1]), HEADS):
+            scores = np.exp(q[:, one] @ k[:, one].T / np.sqrt(len(one)))
+            heads.append(scores / scores.sum(axis=1, keepdims=True) @ v[:, one])
+        x = x + linear(f"{block}.attention.o_proj", np.concatenate(heads, axis=1))
+        y = linear(f"{block}.mlp.fc1", norm(f"{block}.layernorm_after", x))
+        x = x + linear(f"{block}.mlp.fc2", y * (1 + erf(y / np.sqrt(2))) / 2)
+    raise AssertionError
+
+
+def test_dino_gives_the_last_keys_of_the_normalised_image_squashed_to_the_grid(images, tmp_path):
+    with np.load(DINO_SHAPES) as arrays:
+        weights = seeded_weights(json.loads(str(arrays["shapes"])))
+    save_file({k: np.ascontiguousarray(v) for k, v in published(weights).items()}, tmp_path / "model.safetensors")
+    with jax.default_matmul_precision("highest"):
+        found = np.asarray(Features(settings("dino", dino=str(tmp_path)))(images))
+    for row, image in zip(found, np.asarray(images), strict=True):
+        keys = dino_keys_by_hand(weights, image)
+        assert relative_error(row, keys / np.linalg.norm(keys, axis=1, keepdims=True)) < 1e-4
 
 
 def test_sources_together_count_alike(images):

@@ -145,8 +145,20 @@ def test_the_oracle_takes_whatever_fits_the_truth_best(eigen):
         np.testing.assert_array_equal(best[0, ..., e], expected)
 
 
-def test_a_setting_that_cannot_work():
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("iou_threshold", 1.5),
+        ("projection_weight", float("nan")),
+        ("agreement_weight", float("nan")),
+        ("agreement_weight", -3.0),
+        ("agreement_weight", float("inf")),
+        ("diffusion_tolerance", float("inf")),
+        ("diffusion_steps", 0),
+    ],
+)
+def test_a_setting_that_cannot_work(name, value):
     config = defaults.get_config().spectral
-    config.iou_threshold = 1.5
-    with pytest.raises(UserError, match="shares from 0 to 1"):
+    config[name] = value
+    with pytest.raises(UserError, match=f"spectral: expected .* got .*{name}={value}"):
         FusionSettings.of_config(config)
