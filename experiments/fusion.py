@@ -7,7 +7,7 @@ By default the test pairs of each run's fold are scored. --excluded scores what 
 of `data.exclude` and of its fold) on the *selection* images instead, less the classes of the target fold (by default
 the run's own), whose labels are not looked at: settings for the target fold are chosen there. Writes DIR/fusion.md,
 DIR/fusion.json and DIR/WORKDIR.png: image, prediction, fused masks, oracle and ground truth of pairs at even steps.
-What is not defined, as the mean over classes of `eval.min_pairs` pairs where there is none, is null, and - in the table.
+What is not defined, as the mean over classes of `eval.min_pairs` pairs where there is none, is null (in the table -).
 """
 
 import json
