@@ -3,44 +3,33 @@
 python -m experiments calibration --workdir W [--left_out DIR ...] [--hindsight] [--config.eval.KEY=VALUE ...]
 
 The classes of each other fold are left out of training in turn: the run is repeated without them, in W/left_out, and on
-its selection images they stand for unseen ones. The constant of the best mean, over these runs, of the harmonic mean of
-seen and left-out classes is written to W/calibration.json, where evaluate.py, predict.py and the Segmenter find it. No
-label of W's own unseen classes is looked at. --left_out names runs that were trained like this before. --hindsight also
-prints what the constant gives on the test images, and the best one there, which looks at their labels.
+its selection images they stand for unseen ones. What is chosen there is the share of the trained classes' pixels that
+may go over to untrained words: that of the best mean, over these runs, of the harmonic mean of seen and left-out
+classes. The constant that gives W this share on its own selection images is written to W/calibration.json, where
+evaluate.py, predict.py and the Segmenter find it. Of W's unseen classes the words are looked at, no label is. (A
+constant chosen directly carries over less well from one network to another: docs/results.md.)
+
+--left_out names runs that were trained like this before. --hindsight also prints what the constant gives on the test
+images, and the best one there, which looks at their labels.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import flags
-from jaxtyping import Float
 
 from configs import overrides
-from data.datasets import SegmentationData, Split
-from data.loading import labelled_images
 from experiments import commands
+from experiments.calibration_curves import CONSTANTS, Curve, at, best_share, constant_of, score
 from experiments.runs import Run, open_run
 from sazs_jax.calibration import Calibration
 from sazs_jax.errors import UserError
-from sazs_jax.evaluation.constants import confusion_by_constant
-from sazs_jax.evaluation.metrics import VOID, generalized_scores
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run to calibrate, as given to train.py", required=True)
 _LEFT_OUT = flags.DEFINE_multi_string("left_out", [], "A run with more classes left out; by default they are trained")
 _HINDSIGHT = flags.DEFINE_bool("hindsight", False, "Also look at the test images, for what the best constant would be")
 overrides.define(("eval",))
-
-CONSTANTS = np.arange(0.0, 0.5, 0.005)
-
-
-class Curve(NamedTuple):
-    """Scores of one run by constant; NaN where nothing decides them."""
-
-    seen: Float[np.ndarray, "G"]
-    new: Float[np.ndarray, "G"]
-    harmonic: Float[np.ndarray, "G"]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -48,38 +37,35 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
     run = open_run(_WORKDIR.value, splits=("train", "val") if _HINDSIGHT.value else ("train",))
-    trained = [c for c in range(len(run.dataset.class_names)) if c not in run.withheld]
+    names, hidden = run.dataset.class_names, run.withheld
+    trained = [c for c in range(len(names)) if c not in hidden]
     selection = sorted({i for i, _ in run.dataset.selection_pairs(run.config.data.fold, trained)})
     curves = {}
     for workdir in _LEFT_OUT.value or train_left_out(run):
         left_out = open_run(workdir, splits=("train",))
-        standins = stand_ins(run, left_out)
-        curve = score(left_out, run.dataset.train, selection, standins, hidden=run.withheld)
-        names = ", ".join(run.dataset.class_names[c] for c in standins)
-        if np.isnan(curve.harmonic).any():
-            print(f"{names}: too few pixels on the selection images to say anything")
+        new = stand_ins(run, left_out)
+        title = ", ".join(names[c] for c in new)
+        curve = score(left_out, run.dataset.train, selection, trained, new, void=hidden)
+        if np.isnan(curve).any():
+            print(f"{title}: too few pixels on the selection images to say anything")
         else:
-            curves[names] = curve
+            curves[title] = curve
     if not curves:
         raise UserError(f"no run left classes out that have {run.config.eval.min_pixels} pixels on selection images")
-    best = int(np.mean([curve.harmonic for curve in curves.values()], axis=0).argmax())
-    trained = set(range(len(run.dataset.class_names))) - set(run.withheld)
-    words = tuple(run.dataset.class_names[c] for c in sorted(trained))
-    Calibration(float(CONSTANTS[best]), words).save(_WORKDIR.value)
+    share = best_share(list(curves.values()))
+    own = score(run, run.dataset.train, selection, range(len(names)), hidden, void=hidden)
+    constant = round(constant_of(own, share), 3)
+    Calibration(constant, tuple(names[c] for c in trained)).save(_WORKDIR.value)
 
-    print(
-        f"\nconstant {CONSTANTS[best]:.3f}, written to {_WORKDIR.value}; selection images, classes left out as unseen"
-    )
-    for names, curve in curves.items():
-        print(f"{names}:\n{_row('raw', curve, 0)}\n{_row('calibrated', curve, best)}\n{_best(curve)}")
+    print(f"\nshare {share:.2f}, constant {constant:.3f}; on selection images, of classes left out:")
+    for title, curve in curves.items():
+        print("\n".join([f"{title}:", *_rows(curve, constant_of(curve, share))]))
     if _HINDSIGHT.value:
-        dataset = run.dataset
-        listed = sorted({i for pairs in dataset.val.pair_list.values() for i, _ in pairs})
-        curve = score(run, dataset.val, listed, run.withheld, hidden=())
-        print(f"\ntest images, unseen classes of fold {run.config.data.fold}:")
-        print(f"{_row('raw', curve, 0)}\n{_row('calibrated', curve, best)}\n{_best(curve)}")
+        listed = sorted({i for pairs in run.dataset.val.pair_list.values() for i, _ in pairs})
+        curve = score(run, run.dataset.val, listed, range(len(names)), hidden, void=())
+        print("\n".join([f"test images, unseen classes of fold {run.config.data.fold}:", *_rows(curve, constant)]))
         if curve.harmonic.max() > 0:
-            print(f"  calibrated over best: {curve.harmonic[best] / curve.harmonic.max():.2f}")
+            print(f"  calibrated over best: {at(curve, constant)['harmonic'] / curve.harmonic.max():.2f}")
 
 
 def train_left_out(run: Run) -> list[str]:
@@ -116,51 +102,11 @@ def stand_ins(run: Run, left_out: Run) -> list[int]:
     return standins
 
 
-def score(run: Run, split: Split, images: Sequence[int], new: Sequence[int], hidden: Sequence[int]) -> Curve:
-    """The generalised setting by constant.
-
-    Args:
-      run: its network is scored.
-      split: where the images are.
-      images: their numbers.
-      new: 0-based classes that count as unseen.
-      hidden: classes that are no words here and whose pixels are void.
-    """
-    settings = run.config.eval
-    words, lookup = label_space(run.dataset, hidden)
-    new = [words.index(c) for c in new]
-    sums = confusion_by_constant(
-        run.model,
-        labelled_images(split, images),
-        run.anchors.embeddings[[0, *(c + 1 for c in words)]],
-        new,
-        CONSTANTS,
-        lookup=lookup,
-        resize=settings.resize or run.config.data.crop,
-        batch_size=settings.batch_size,
-    )
-    names = [run.dataset.class_names[c] for c in words]
-    found = [
-        generalized_scores(confusion.round().astype(np.int64), new, names, settings.min_pixels)["min_pixels"]
-        for confusion in sums
-    ]
-    columns = [[s[key] for s in found] for key in ("seen", "unseen", "harmonic")]
-    return Curve(*(np.array(column, float) for column in columns))
-
-
-def label_space(dataset: SegmentationData, hidden: Sequence[int]) -> tuple[list[int], np.ndarray]:
-    """The classes that are words, and a table from label values to their rows, "others" being 0."""
-    words = [c for c in range(len(dataset.class_names)) if c not in hidden]
-    lookup = np.full(256, VOID, np.uint8)
-    lookup[[0, *(c + 1 for c in words)]] = np.arange(len(words) + 1)
-    return words, lookup
-
-
-def _row(title: str, curve: Curve, at: int) -> str:
-    cells = ", ".join(f"{name} {100 * values[at]:.1f}" for name, values in curve._asdict().items())
-    return f"  {title:24s} {cells}"
-
-
-def _best(curve: Curve) -> str:
-    at = int(curve.harmonic.argmax())
-    return _row(f"best constant {CONSTANTS[at]:.3f}", curve, at)
+def _rows(curve: Curve, constant: float) -> list[str]:
+    best = float(CONSTANTS[curve.harmonic.argmax()])
+    ways = {"raw": 0.0, f"calibrated, {constant:.3f}": constant, f"best constant, {best:.3f}": best}
+    lines = []
+    for title, value in ways.items():
+        cells = (f"{name} {100 * score:.1f}" for name, score in at(curve, value).items())
+        lines.append(f"  {title:24s} {', '.join(cells)}")
+    return lines
