@@ -20,6 +20,7 @@ from experiments.chosen import crowded, spread
 from experiments.panels import Cell, Row, panel_png
 from experiments.runs import Run, open_run
 from sazs_jax.atomic import write_atomically
+from sazs_jax.calibration import Calibration
 from sazs_jax.errors import UserError
 from sazs_jax.segmenter import Segmenter
 from sazs_jax.text import text_source
@@ -141,6 +142,7 @@ def segmenter(run: Run, rule: str) -> Segmenter:
         lambda: text_source(run.config.text),
         fusion=rule,
         spectral=run.config.spectral,
+        calibration=Calibration.load(run.workdir),
         resize=run.config.eval.resize,
     )
 
