@@ -32,7 +32,7 @@ def edge_targets(
 
     Args:
       labels: a remapped label map.
-      void_band: half of the widest void band that is closed, pixels.
+      void_band: half of the widest void band that is sure to be closed, pixels.
       width: of the edges in pixels, even; Sobel's own is 2.
 
     Returns:
@@ -50,11 +50,12 @@ def edge_targets(
 
 
 def close_thin_void(labels: UInt8[Array, "B H W"], band: int) -> UInt8[Array, "B H W"]:
-    """Grow the labels on both sides into void bands up to 2 * `band` pixels wide; wider void stays as it was.
+    """Grow the labels on both sides into void bands; void that they do not fill stays as it was.
 
-    VOC's masks draw such a band on every outline: closed, the regions meet in its middle. `IGNORED` grows as a label
-    does, so that this holds beside an unseen object too, and no label grows into it. Steps to four and to eight
-    neighbours take turns, so that bands of every direction close alike.
+    Bands up to 2 * `band` pixels wide close in every direction, none that is wider than 3 * `band` does; between these
+    the slant decides. VOC's masks draw such a band on every outline: closed, the regions meet in its middle. `IGNORED`
+    grows as a label does, so that this holds beside an unseen object too, and no label grows into it. Steps to eight
+    and to four neighbours take turns: an octagon.
     """
 
     def grow(step, grown):  # void is the largest value
@@ -117,13 +118,13 @@ def _differ(a: list[jax.Array], b: list[jax.Array]) -> Bool[Array, "B H W"]:
 
 def _dilate(mask: Bool[Array, "B H W"]) -> Bool[Array, "B H W"]:
     """The mask and its eight neighbours."""
-    return _around(mask, 1, False, jnp.logical_or)
+    return _around(mask, 0, False, jnp.logical_or)
 
 
 def _around(x: Shaped[Array, "B H W"], step: int | Int[Array, ""], outside: int | bool, join: Callable) -> jax.Array:
-    """`join` of every pixel and its four neighbours (even `step`) or eight (odd); `outside` beyond the frame."""
+    """`join` of every pixel and its eight neighbours (even `step`) or four (odd); `outside` beyond the frame."""
     vertical = jnp.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=outside)
     vertical = join(join(vertical[:, :-2], vertical[:, 2:]), x)
-    centre = jnp.where(step % 2 == 1, vertical, x)
+    centre = jnp.where(step % 2 == 0, vertical, x)
     beside = jnp.pad(centre, ((0, 0), (0, 0), (1, 1)), constant_values=outside)
     return join(join(beside[..., :-2], beside[..., 2:]), vertical)

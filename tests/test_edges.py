@@ -16,7 +16,7 @@ def reference_closed(labels: np.ndarray, band: int) -> np.ndarray:
 
     def beside(y, x, step):
         for dy, dx in np.ndindex(3, 3):
-            near = abs(dy - 1) + abs(dx - 1) <= (2 if step % 2 else 1)
+            near = abs(dy - 1) + abs(dx - 1) <= (1 if step % 2 else 2)
             if near and 0 <= y + dy - 1 < height and 0 <= x + dx - 1 < width:
                 yield y + dy - 1, x + dx - 1
 
@@ -119,6 +119,22 @@ def test_a_band_closes_in_every_direction(band_width):
     assert np.abs(radius[np.asarray(edges[0])] - 40).max() < 3  # all of the outline, and nothing else
     angles = np.rad2deg(np.arctan2(y, x))[np.asarray(edges[0])]
     assert np.diff(np.sort(angles)).max() < 3
+
+
+@pytest.mark.parametrize("angle", np.arange(0, 180, 22.5))
+@pytest.mark.parametrize("band", [1, 2, 5, 8])
+def test_straight_bands_close_up_to_the_stated_width_whatever_their_direction(angle, band):
+    y, x = np.mgrid[:120, :120] - 59.5
+    away = np.cos(np.deg2rad(angle)) * x + np.sin(np.deg2rad(angle)) * y  # from the band's middle
+    middle = np.hypot(x, y) < 25  # the frame is out of reach
+    for offset in (0.0, 0.3, 0.5):
+        side = (away > offset).astype(np.uint8)
+        narrow, wide = (np.where(np.abs(away - offset) < half, VOID, side) for half in (band, 1.5 * band + 0.51))
+        closed = np.asarray(close_thin_void(jnp.asarray(np.stack([narrow, wide])), band))
+        clear = middle & (np.abs(away - offset) > 1.5)  # the regions meet in the middle
+        np.testing.assert_array_equal(closed[0][clear], side[clear])
+        assert (closed[0][middle] != VOID).all()
+        np.testing.assert_array_equal(closed[1][middle], wide[middle])
 
 
 def test_a_patch_holds_the_edges_of_its_own_pixels():

@@ -118,3 +118,16 @@ def test_edge_targets_of_both_kinds_of_masks_are_drawn(folder, tmp_path, monkeyp
         assert 0.01 < float(line.split("edge pixels ")[1].split()[0]) < 0.1
     with Image.open(sheet) as picture:
         assert picture.width > 2 * 64
+
+
+def test_edge_targets_tell_what_a_resize_does_to_void_bands(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAZS_CACHE", str(folder / "cache"))
+    found = {}
+    for band in (5, 10):  # the discs' outlines of 5 pixels become 15 wide
+        arguments = ("--data_root", folder / "devkit", "--out", tmp_path / "x.png", "--scale=3", f"--void_band={band}")
+        result = command("-m", "experiments", "edge_targets", *arguments)
+        assert result.returncode == 0, result.stderr
+        (line,) = (line for line in result.stdout.splitlines() if line.startswith("VOC: "))
+        found[band] = float(line.split("edge pixels ")[1].split()[0])
+    assert found[5] == 0
+    assert found[10] > 0.01
