@@ -11,6 +11,7 @@ from sazs_jax.errors import UserError
 from sazs_jax.label_map import VOID, is_void
 
 TILE = 32  # raster of a tile, samples a side, whatever its size in the image
+GROUND_DISTANCE = 4  # pixels from a true edge, beyond which a soft prediction of it has faded
 
 
 def check_edge_settings(config: ConfigDict) -> None:
@@ -90,6 +91,28 @@ def edge_tiles(edges: Float[Array, "B H W"], patches: tuple[int, int]) -> Float[
     raster = jax.image.resize(edges, (batch, rows * TILE, columns * TILE), "linear")
     tiles = raster.reshape(batch, rows, TILE, columns, TILE).swapaxes(2, 3)  # (B, rows, columns, R, R)
     return tiles.reshape(batch, rows * columns, TILE, TILE)
+
+
+def known_tiles(
+    predicted: Float[Array, "B H W"],
+    edges: Bool[Array, "B H W"],
+    known: Bool[Array, "B H W"],
+    patches: tuple[int, int],
+) -> Float[Array, "B T R R"]:
+    """`edge_tiles` of a prediction whose unknown pixels are filled with its ground in that tile.
+
+    So the border of what is known shows no edge, and nothing that is predicted beyond it has any effect. The ground is
+    the mean over known pixels farther than GROUND_DISTANCE from a true edge; over nearer ones where there are no such.
+    """
+    near = edges
+    for _ in range(GROUND_DISTANCE):
+        near = _dilate(near)
+    is_known = known.astype(jnp.float32)
+    weight = jnp.where(known & ~edges, jnp.where(near, 1e-3, 1.0), 0.0)
+    maps = jnp.stack([predicted * is_known, is_known, predicted * weight, weight])
+    shown, share, ground, weights = jax.vmap(lambda x: edge_tiles(x, patches))(maps)
+    ground, weights = (jnp.sum(x, axis=(2, 3), keepdims=True) for x in (ground, weights))  # (B, T, 1, 1)
+    return shown + (1 - share) * ground / jnp.maximum(weights, 1e-6)
 
 
 def blur_tiles(tiles: Float[Array, "*N R R"], sigma: float | Float[Array, ""]) -> Float[Array, "*N R R"]:

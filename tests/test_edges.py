@@ -1,12 +1,13 @@
 """Edge targets against a reference written pixel by pixel, and what void does to them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles, holds_edge
+from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles, holds_edge, known_tiles
 from sazs_jax.label_map import IGNORED, VOID
 
 
@@ -187,3 +188,19 @@ def test_tiles_are_the_patches_of_the_map_each_on_one_raster():
     picture = Image.fromarray(edges[1]).resize((6 * TILE, 3 * TILE), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(tiles[1, 8], np.asarray(picture)[32:64, 64:96], atol=1e-5)
     assert np.flatnonzero(tiles[1].max(axis=(1, 2)) > 0.5).tolist() == [8]
+
+
+def test_unknown_pixels_show_no_edge_in_a_tile_and_what_is_predicted_there_has_no_effect():
+    labels = np.zeros((1, 96, 96), np.uint8)
+    labels[:, :, 20:70] = 1
+    labels[:, 40:, 50:] = IGNORED
+    edges, known = edge_targets(jnp.asarray(labels), void_band=0, width=2)
+    perfect = jnp.where(edges, 0.9, 0.2)  # on a grey ground
+    there = np.asarray(known.reshape(1, 3, 32, 2, 48).any(axis=(2, 4))).ravel()
+    for beyond in (0.0, 0.7):
+        predicted = jnp.where(known, perfect, beyond)
+        tiles = known_tiles(predicted, edges, known, (3, 2))
+        np.testing.assert_allclose(tiles[0, there], edge_tiles(perfect, (3, 2))[0, there], atol=1e-5)
+    slope = jax.grad(lambda p: jnp.sum(known_tiles(p, edges, known, (3, 2)) ** 2))(perfect)
+    np.testing.assert_array_equal(slope[~known], 0)
+    assert np.isfinite(slope).all()
