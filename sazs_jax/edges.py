@@ -17,7 +17,7 @@ GROUND_DISTANCE = 4  # pixels from a true edge, beyond which a soft prediction o
 def check_edge_settings(config: ConfigDict) -> None:
     """Raise a UserError where `patches`, `edge_width` or `void_band` of the `loss` group cannot work."""
     whole = all(isinstance(n, int) and n > 0 for n in config.patches)
-    if len(config.patches) != 2 or not whole or config.edge_width not in range(2, 33, 2) or config.void_band < 0:
+    if len(config.patches) != 2 or not whole or config.edge_width not in range(2, 33, 2) or not config.void_band >= 0:
         raise UserError(
             f"loss.patches={tuple(config.patches)}, loss.edge_width={config.edge_width}, "
             f"loss.void_band={config.void_band}: expected rows and columns, an even width from 2 to 32, a band from 0"

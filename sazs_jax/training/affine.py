@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from sazs_jax import visualization
-from sazs_jax.affine_pairs import AffinePairs, affine_pairs, move_tiles
+from sazs_jax.affine_pairs import AffinePairs, affine_pairs, check_affine_settings, move_tiles
 from sazs_jax.edges import TILE, check_edge_settings, edge_targets
 from sazs_jax.losses import shape_loss_sum
 from sazs_jax.models.affine_mlp import AffineMLP
@@ -26,8 +26,13 @@ class AffineRegression:
     """The `Task` of an affine MLP. Batches are {"label": uint8 (B, S, S)}, remapped as for segmentation."""
 
     def __init__(self, config: ConfigDict):
-        """`config` is the whole config: the groups `affine` and `loss` are used."""
+        """`config` is the whole config: the groups `affine` and `loss` are used.
+
+        Raises:
+          UserError: settings of theirs that cannot work.
+        """
         check_edge_settings(config.loss)
+        check_affine_settings(config.affine)
         self.config = config
         self.weights = {"theta": 1.0}
         self.constants = {}

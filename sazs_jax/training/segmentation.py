@@ -1,5 +1,6 @@
 """The main task: pixel embeddings that match text anchors (Eq. 1), and boundaries (Eq. 2 and 3)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -170,8 +171,10 @@ def _check(config: ConfigDict, anchors: np.ndarray) -> None:
             f"the text anchors have {anchors.shape[1]} dimensions; "
             f"set model.embedding_dim to that (it is {model.embedding_dim})"
         )
-    if min(loss.shape_weight, loss.bce_weight) < 0:
+    if not all(0 <= weight < math.inf for weight in (loss.shape_weight, loss.bce_weight)):  # nor NaN
         raise UserError(
-            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected at least 0"
+            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected numbers of at least 0"
         )
+    if not 0 < loss.logit_scale < math.inf:
+        raise UserError(f"loss.logit_scale={loss.logit_scale}: expected a number above 0")
     check_edge_settings(loss)

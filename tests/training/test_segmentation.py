@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs import demo
+from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import DEVICE_AXIS, SAZS, PixelOutput
 from sazs_jax.training.segmentation import Segmentation
@@ -92,3 +93,13 @@ def test_what_is_predicted_where_nothing_is_known_moves_no_loss(losses, name):
     gradient = np.asarray(jax.grad(lambda x: losses(x)[name])(jnp.asarray(logits())))
     np.testing.assert_array_equal(gradient[~KNOWN], 0)
     assert (gradient[EDGES] != 0).all()
+
+
+@pytest.mark.parametrize("key", ["loss.shape_weight", "loss.bce_weight", "loss.logit_scale"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_weight_that_cannot_work_is_the_users_error(key, value):
+    config = demo.get_config()
+    config.model.embedding_dim = 4
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f"{key}={value}"):
+        Segmentation(config, ANCHORS, Mean())
