@@ -26,9 +26,7 @@ from sazs_jax.label_map import VOID
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "VOC devkit folder", required=True)
 _OUT = flags.DEFINE_string("out", None, "PNG file to write", required=True)
 _SCALE = flags.DEFINE_float("scale", 1.0, "Size of the images, over their own; void bands widen with it", 0.1, 8.0)
-_VOID_BAND = flags.DEFINE_integer(
-    "void_band", defaults.get_config().loss.void_band, "loss.void_band of the config", lower_bound=0
-)
+_VOID_BAND = flags.DEFINE_integer("void_band", None, "loss.void_band; its default where not given", lower_bound=0)
 _COLUMNS = 6  # pictures a kind on the sheet
 
 
@@ -41,11 +39,12 @@ def main(arguments: Sequence[str]) -> None:
     if not _DATA_ROOT.value:
         raise UserError("--data_root takes a VOC devkit folder")
     loss = config.loss
+    void_band = loss.void_band if _VOID_BAND.value is None else _VOID_BAND.value
     shares: dict[str, list[tuple[float, float, float]]] = {"VOC": [], "SBD": []}
     rows: dict[str, list] = {"VOC": [], "SBD": []}
     for image, label in labelled(config, _SCALE.value):
         kind = "VOC" if (label == VOID).any() else "SBD"  # only VOC's own masks hold void
-        edges, known = targets(label, _VOID_BAND.value, loss.edge_width)
+        edges, known = targets(label, void_band, loss.edge_width)
         open_edges, _ = targets(label, 0, loss.edge_width)
         shares[kind].append((float(edges.mean()), float(open_edges.mean()), float(known.mean())))
         if len(rows[kind]) < _COLUMNS:
@@ -83,7 +82,7 @@ def labelled(config, scale: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for i in range(0, len(train.image_ids), 2):
         record = train.source[i]
         image, label = (Image.fromarray(decode(record[key])) for key, decode in _DECODERS.items())
-        size = tuple(max(round(side * scale), 1) for side in label.size)
+        size = max(round(label.width * scale), 1), max(round(label.height * scale), 1)
         yield (
             np.asarray(image.resize(size, Image.Resampling.BILINEAR)),
             np.asarray(label.resize(size, Image.Resampling.NEAREST)),

@@ -43,9 +43,9 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
             tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
     if path.exists() and checkpoint_steps(workdir):
         stored, wanted = flatten(load_config(workdir).to_dict()), flatten(tree)
-        fixed = [{key: value for key, value in flat.items() if not _may_change(key)} for flat in (stored, wanted)]
-        check_same_keys(*fixed, path)
-        different = [key for key in sorted(fixed[0]) if stored[key] != wanted[key]]
+        fixed = {key: value for key, value in stored.items() if not _may_change(key)}
+        check_same_keys(fixed, {key: value for key, value in wanted.items() if not _may_change(key)}, path)
+        different = [key for key in sorted(fixed) if stored[key] != wanted[key]]
         if different == ["loss.affine_mlp_digest"]:
             raise UserError(
                 f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "

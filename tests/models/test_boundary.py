@@ -9,9 +9,9 @@ from flax import nnx
 
 from configs import demo
 from sazs_jax.models.boundary import BoundaryHead
-from sazs_jax.models.drn import DRN_CONFIGS
+from sazs_jax.models.drn import DRN, DRN_CONFIGS
 from sazs_jax.models.sazs import build_model
-from sazs_jax.models.vit import VIT_CONFIGS
+from sazs_jax.models.vit import VIT_CONFIGS, ViT
 from tests.random_weights import random_weights
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
@@ -30,6 +30,7 @@ def seen_by_the_head(encoder: str, monkeypatch):
 
 def test_of_a_vit_it_is_what_half_of_the_blocks_give(monkeypatch):
     model, image, seen = seen_by_the_head("vit_tiny", monkeypatch)
+    assert isinstance(model.encoder, ViT)
     tokens, _ = model.encoder.embed(jnp.asarray(image, jnp.float32))
     for block in list(model.encoder.blocks)[: VIT_CONFIGS["vit_tiny"].depth // 2]:
         tokens = block(tokens)
@@ -49,6 +50,7 @@ def test_of_a_drn_it_is_the_first_level_at_stride_8(monkeypatch):
     changed = dataclasses.replace(DRN_CONFIGS["drn_d_22"], repeats=repeats, widths=widths)
     monkeypatch.setitem(DRN_CONFIGS, "drn_d_22", changed)
     model, image, seen = seen_by_the_head("drn_d_22", monkeypatch)
+    assert isinstance(model.encoder, DRN)
     levels = model.encoder.every_level(jnp.asarray(image, jnp.float32), train=False)
     assert [level.shape[1] for level in levels[3:5]] == [8, 4]
     np.testing.assert_allclose(seen, levels[4], rtol=1e-5, atol=1e-5)
