@@ -3,6 +3,7 @@
 python train.py --config configs/pascal_fold1.py --workdir runs/fold1 [--config.data.root=VOC2012 ...]
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,7 +18,8 @@ from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.selection import selection_scores
 from sazs_jax.text import text_source
 from sazs_jax.training.affine import AffineRegression
-from sazs_jax.training.checkpoints import StoredAnchors, restore_affine_mlp, weights_digest
+from sazs_jax.training.checkpoints import StoredAnchors
+from sazs_jax.training.frozen_mlp import restore_affine_mlp, weights_digest
 from sazs_jax.training.loop import train
 from sazs_jax.training.segmentation import Segmentation
 
@@ -65,6 +67,8 @@ def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
 def affine_mlp(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     """The task, and its errors on tiles of the selection images."""
     task = AffineRegression(config)
+    indices = dataset.train_indices(config.data.fold, config.loss.unseen_pixels, config.data.exclude)
+    task.check_shows_motion(itertools.islice(run_batches(config, dataset, indices), 8))  # the first is enough mostly
     batches = held_out_batches(config, dataset)
     return {"task": task, "evaluate": partial(task.evaluate, batches=batches) if batches else None}
 

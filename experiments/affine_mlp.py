@@ -23,7 +23,7 @@ from sazs_jax.edges import edge_targets, edge_tiles
 from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.training.affine import AffineRegression, estimate_theta
-from sazs_jax.training.checkpoints import restore_affine_mlp
+from sazs_jax.training.frozen_mlp import restore_affine_mlp
 from sazs_jax.training.run_config import load_config
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A run of configs/affine_mlp.py", required=True)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from PIL import Image
 
 import data
 from configs import defaults
@@ -24,6 +25,8 @@ from sazs_jax.label_map import VOID
 
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "VOC devkit folder", required=True)
 _OUT = flags.DEFINE_string("out", None, "PNG file to write", required=True)
+_SCALE = flags.DEFINE_float("scale", 1.0, "Size of the images, over their own; void bands widen with it", 0.1, 8.0)
+_VOID_BAND = flags.DEFINE_integer("void_band", None, "loss.void_band; its default where not given", lower_bound=0)
 _COLUMNS = 6  # pictures a kind on the sheet
 
 
@@ -36,11 +39,12 @@ def main(arguments: Sequence[str]) -> None:
     if not _DATA_ROOT.value:
         raise UserError("--data_root takes a VOC devkit folder")
     loss = config.loss
+    void_band = loss.void_band if _VOID_BAND.value is None else _VOID_BAND.value
     shares: dict[str, list[tuple[float, float, float]]] = {"VOC": [], "SBD": []}
     rows: dict[str, list] = {"VOC": [], "SBD": []}
-    for image, label in labelled(config):
+    for image, label in labelled(config, _SCALE.value):
         kind = "VOC" if (label == VOID).any() else "SBD"  # only VOC's own masks hold void
-        edges, known = targets(label, loss.void_band, loss.edge_width)
+        edges, known = targets(label, void_band, loss.edge_width)
         open_edges, _ = targets(label, 0, loss.edge_width)
         shares[kind].append((float(edges.mean()), float(open_edges.mean()), float(known.mean())))
         if len(rows[kind]) < _COLUMNS:
@@ -72,9 +76,17 @@ def targets(label: np.ndarray, void_band: int, edge_width: int) -> tuple[np.ndar
 _targets = jax.jit(edge_targets, static_argnames=("void_band", "width"))
 
 
-def labelled(config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images and masks of the training lists, every second one."""
+def labelled(config, scale: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and masks of the training lists, every second one, resized by a factor as training resizes them."""
     train = data.load(config.data, splits=("train",)).train
     for i in range(0, len(train.image_ids), 2):
         record = train.source[i]
-        yield decode_image(record["image"]), decode_label(record["label"])
+        image, label = (Image.fromarray(decode(record[key])) for key, decode in _DECODERS.items())
+        size = max(round(label.width * scale), 1), max(round(label.height * scale), 1)
+        yield (
+            np.asarray(image.resize(size, Image.Resampling.BILINEAR)),
+            np.asarray(label.resize(size, Image.Resampling.NEAREST)),
+        )
+
+
+_DECODERS = {"image": decode_image, "label": decode_label}

@@ -4,6 +4,7 @@ A pair is a tile of true edges and the same place of the map as a network might 
 theta (see `models.affine_mlp` for its direction), blurred, weaker, with edges missing and edges that are not there.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ml_collections import ConfigDict
 
 from sazs_jax.edges import TILE, blur_tiles, edge_tiles
+from sazs_jax.errors import UserError
 
 MIN_EDGE = 16.0  # summed edge of a tile that motion can be told from, in raster samples
 MIN_ANISOTROPY = 0.1  # least ratio of its structure tensor's eigenvalues: along a straight line motion cannot be seen
@@ -24,6 +26,19 @@ class AffinePairs(NamedTuple):
     predicted: Float[Array, "N R R"]
     theta: Float[Array, "N 3 3"]
     usable: Bool[Array, "N"]
+
+
+def check_affine_settings(config: ConfigDict) -> None:
+    """Raise a UserError where the `affine` group holds a range that cannot work, or no motion at all."""
+    motions = ("rotation", "log_scale", "shear", "shift")
+    largest = dict.fromkeys((*motions, "blur"), math.inf) | dict.fromkeys(("missing", "spurious", "weakest"), 1.0)
+    largest |= {"rotation": 180.0, "floor": 0.99}
+    for key, most in largest.items():
+        if not (0 <= config[key] <= most and config[key] < math.inf):  # nor NaN
+            wanted = f"from 0 to {most:g}" if most < math.inf else "of at least 0"
+            raise UserError(f"affine.{key}={config[key]}: expected a number {wanted}")
+    if not any(config[key] for key in motions):
+        raise UserError(f"affine.{', affine.'.join(motions)} are all 0: expected one above 0, or nothing can be learnt")
 
 
 def affine_pairs(

@@ -11,12 +11,13 @@ from sazs_jax.errors import UserError
 from sazs_jax.label_map import VOID, is_void
 
 TILE = 32  # raster of a tile, samples a side, whatever its size in the image
+GROUND_DISTANCE = 4  # pixels from a true edge, beyond which a soft prediction of it has faded
 
 
 def check_edge_settings(config: ConfigDict) -> None:
     """Raise a UserError where `patches`, `edge_width` or `void_band` of the `loss` group cannot work."""
     whole = all(isinstance(n, int) and n > 0 for n in config.patches)
-    if len(config.patches) != 2 or not whole or config.edge_width not in range(2, 33, 2) or config.void_band < 0:
+    if len(config.patches) != 2 or not whole or config.edge_width not in range(2, 33, 2) or not config.void_band >= 0:
         raise UserError(
             f"loss.patches={tuple(config.patches)}, loss.edge_width={config.edge_width}, "
             f"loss.void_band={config.void_band}: expected rows and columns, an even width from 2 to 32, a band from 0"
@@ -32,7 +33,7 @@ def edge_targets(
 
     Args:
       labels: a remapped label map.
-      void_band: half of the widest void band that is closed, pixels.
+      void_band: half of the widest void band that is sure to be closed, pixels.
       width: of the edges in pixels, even; Sobel's own is 2.
 
     Returns:
@@ -50,11 +51,12 @@ def edge_targets(
 
 
 def close_thin_void(labels: UInt8[Array, "B H W"], band: int) -> UInt8[Array, "B H W"]:
-    """Grow the labels on both sides into void bands up to 2 * `band` pixels wide; wider void stays as it was.
+    """Grow the labels on both sides into void bands; void that they do not fill stays as it was.
 
-    VOC's masks draw such a band on every outline: closed, the regions meet in its middle. `IGNORED` grows as a label
-    does, so that this holds beside an unseen object too, and no label grows into it. Steps to four and to eight
-    neighbours take turns, so that bands of every direction close alike.
+    Bands up to 2 * `band` pixels wide close in every direction, none that is wider than 3 * `band` does; between these
+    the slant decides. VOC's masks draw such a band on every outline: closed, the regions meet in its middle. `IGNORED`
+    grows as a label does, so that this holds beside an unseen object too, and no label grows into it. Steps to eight
+    and to four neighbours take turns: an octagon.
     """
 
     def grow(step, grown):  # void is the largest value
@@ -91,6 +93,28 @@ def edge_tiles(edges: Float[Array, "B H W"], patches: tuple[int, int]) -> Float[
     return tiles.reshape(batch, rows * columns, TILE, TILE)
 
 
+def known_tiles(
+    predicted: Float[Array, "B H W"],
+    edges: Bool[Array, "B H W"],
+    known: Bool[Array, "B H W"],
+    patches: tuple[int, int],
+) -> Float[Array, "B T R R"]:
+    """`edge_tiles` of a prediction whose unknown pixels are filled with its ground in that tile.
+
+    So the border of what is known shows no edge, and nothing that is predicted beyond it has any effect. The ground is
+    the mean over known pixels farther than GROUND_DISTANCE from a true edge; over nearer ones where there are no such.
+    """
+    near = edges
+    for _ in range(GROUND_DISTANCE):
+        near = _dilate(near)
+    is_known = known.astype(jnp.float32)
+    weight = jnp.where(known & ~edges, jnp.where(near, 1e-3, 1.0), 0.0)
+    maps = jnp.stack([predicted * is_known, is_known, predicted * weight, weight])
+    shown, share, ground, weights = jax.vmap(lambda x: edge_tiles(x, patches))(maps)
+    ground, weights = (jnp.sum(x, axis=(2, 3), keepdims=True) for x in (ground, weights))  # (B, T, 1, 1)
+    return shown + (1 - share) * ground / jnp.maximum(weights, 1e-6)
+
+
 def blur_tiles(tiles: Float[Array, "*N R R"], sigma: float | Float[Array, ""]) -> Float[Array, "*N R R"]:
     """Gaussian blur, `sigma` in samples of a tile, cut off at 6; beyond its frame a tile repeats its border."""
     offsets = jnp.arange(-6, 7)
@@ -117,13 +141,13 @@ def _differ(a: list[jax.Array], b: list[jax.Array]) -> Bool[Array, "B H W"]:
 
 def _dilate(mask: Bool[Array, "B H W"]) -> Bool[Array, "B H W"]:
     """The mask and its eight neighbours."""
-    return _around(mask, 1, False, jnp.logical_or)
+    return _around(mask, 0, False, jnp.logical_or)
 
 
 def _around(x: Shaped[Array, "B H W"], step: int | Int[Array, ""], outside: int | bool, join: Callable) -> jax.Array:
-    """`join` of every pixel and its four neighbours (even `step`) or eight (odd); `outside` beyond the frame."""
+    """`join` of every pixel and its eight neighbours (even `step`) or four (odd); `outside` beyond the frame."""
     vertical = jnp.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=outside)
     vertical = join(join(vertical[:, :-2], vertical[:, 2:]), x)
-    centre = jnp.where(step % 2 == 1, vertical, x)
+    centre = jnp.where(step % 2 == 0, vertical, x)
     beside = jnp.pad(centre, ((0, 0), (0, 0), (1, 1)), constant_values=outside)
     return join(join(beside[..., :-2], beside[..., 2:]), vertical)

@@ -6,11 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy import ndimage
 
 from configs import defaults
-from sazs_jax.affine_pairs import affine_pairs, disturb, make_theta, move_tiles, random_theta, shows_motion
+from sazs_jax.affine_pairs import (
+    affine_pairs,
+    check_affine_settings,
+    disturb,
+    make_theta,
+    move_tiles,
+    random_theta,
+    shows_motion,
+)
 from sazs_jax.edges import TILE, edge_tiles
+from sazs_jax.errors import UserError
 
 CONFIG = defaults.get_config().affine
 
@@ -124,3 +134,18 @@ def test_a_disturbed_tile_stays_within_0_and_1_and_is_another(seed):
     result = np.asarray(disturb(jax.random.key(seed), tile, other, CONFIG))
     assert 0 <= result.min() <= result.max() <= 1
     assert np.abs(result - tile).max() > 0.1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
+@pytest.mark.parametrize("key", list(CONFIG))
+def test_a_range_that_cannot_work_is_the_users_error(key, value):
+    check_affine_settings(CONFIG)
+    with pytest.raises(UserError, match=f"affine.{key}={value}: expected a number"):
+        check_affine_settings(ConfigDict({**CONFIG, key: value}))
+
+
+def test_no_motion_at_all_is_the_users_error():
+    still = defaults.get_config().affine
+    still.update(rotation=0.0, log_scale=0.0, shear=0.0, shift=0.0)
+    with pytest.raises(UserError, match="affine.shift are all 0: expected one above 0"):
+        check_affine_settings(still)

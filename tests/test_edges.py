@@ -1,12 +1,13 @@
 """Edge targets against a reference written pixel by pixel, and what void does to them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles, holds_edge
+from sazs_jax.edges import TILE, close_thin_void, edge_targets, edge_tiles, holds_edge, known_tiles
 from sazs_jax.label_map import IGNORED, VOID
 
 
@@ -16,7 +17,7 @@ def reference_closed(labels: np.ndarray, band: int) -> np.ndarray:
 
     def beside(y, x, step):
         for dy, dx in np.ndindex(3, 3):
-            near = abs(dy - 1) + abs(dx - 1) <= (2 if step % 2 else 1)
+            near = abs(dy - 1) + abs(dx - 1) <= (1 if step % 2 else 2)
             if near and 0 <= y + dy - 1 < height and 0 <= x + dx - 1 < width:
                 yield y + dy - 1, x + dx - 1
 
@@ -121,6 +122,22 @@ def test_a_band_closes_in_every_direction(band_width):
     assert np.diff(np.sort(angles)).max() < 3
 
 
+@pytest.mark.parametrize("angle", np.arange(0, 180, 22.5))
+@pytest.mark.parametrize("band", [1, 2, 5, 8])
+def test_straight_bands_close_up_to_the_stated_width_whatever_their_direction(angle, band):
+    y, x = np.mgrid[:120, :120] - 59.5
+    away = np.cos(np.deg2rad(angle)) * x + np.sin(np.deg2rad(angle)) * y  # from the band's middle
+    middle = np.hypot(x, y) < 25  # the frame is out of reach
+    for offset in (0.0, 0.3, 0.5):
+        side = (away > offset).astype(np.uint8)
+        narrow, wide = (np.where(np.abs(away - offset) < half, VOID, side) for half in (band, 1.5 * band + 0.51))
+        closed = np.asarray(close_thin_void(jnp.asarray(np.stack([narrow, wide])), band))
+        clear = middle & (np.abs(away - offset) > 1.5)  # the regions meet in the middle
+        np.testing.assert_array_equal(closed[0][clear], side[clear])
+        assert (closed[0][middle] != VOID).all()
+        np.testing.assert_array_equal(closed[1][middle], wide[middle])
+
+
 def test_a_patch_holds_the_edges_of_its_own_pixels():
     edges = np.zeros((1, 50, 100), bool)
     edges[0, 16, 33] = True  # rows end at 17 and 34, columns at 17, 34, 50, ...
@@ -171,3 +188,19 @@ def test_tiles_are_the_patches_of_the_map_each_on_one_raster():
     picture = Image.fromarray(edges[1]).resize((6 * TILE, 3 * TILE), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(tiles[1, 8], np.asarray(picture)[32:64, 64:96], atol=1e-5)
     assert np.flatnonzero(tiles[1].max(axis=(1, 2)) > 0.5).tolist() == [8]
+
+
+def test_unknown_pixels_show_no_edge_in_a_tile_and_what_is_predicted_there_has_no_effect():
+    labels = np.zeros((1, 96, 96), np.uint8)
+    labels[:, :, 20:70] = 1
+    labels[:, 40:, 50:] = IGNORED
+    edges, known = edge_targets(jnp.asarray(labels), void_band=0, width=2)
+    perfect = jnp.where(edges, 0.9, 0.2)  # on a grey ground
+    there = np.asarray(known.reshape(1, 3, 32, 2, 48).any(axis=(2, 4))).ravel()
+    for beyond in (0.0, 0.7):
+        predicted = jnp.where(known, perfect, beyond)
+        tiles = known_tiles(predicted, edges, known, (3, 2))
+        np.testing.assert_allclose(tiles[0, there], edge_tiles(perfect, (3, 2))[0, there], atol=1e-5)
+    slope = jax.grad(lambda p: jnp.sum(known_tiles(p, edges, known, (3, 2)) ** 2))(perfect)
+    np.testing.assert_array_equal(slope[~known], 0)
+    assert np.isfinite(slope).all()

@@ -65,8 +65,9 @@ def train(folder, config, workdir, **settings):
 
 @pytest.fixture(scope="module")
 def affine(folder):
-    """The work directory of an affine MLP."""
-    result = train(folder, "affine_mlp.py:demo", folder / "affine")
+    """The work directory of an affine MLP that learnt a little."""
+    steps = {"train.num_steps": 30, "train.image_every": 30, "data.batch_size": 16, "optimizer.learning_rate": 5e-4}
+    result = train(folder, "affine_mlp.py:demo", folder / "affine", **steps)
     assert result.returncode == 0, result.stderr
     assert "selection reduction" in result.stderr + result.stdout
     return folder / "affine"
@@ -94,10 +95,16 @@ def test_a_run_trains_all_of_equation_3_and_goes_on_with_its_own_affine_mlp_alon
     other = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
     _, state = create_state(other, make_optimizer(affine_mlp.get_config().optimizer, 10, freeze_encoder=False))
     checkpoints = Checkpoints(mlp, None)
-    checkpoints.save(state, iter(grain.MapDataset.range(4).to_iter_dataset()), 1.0, step=3)  # it was trained on
+    checkpoints.save(state, iter(grain.MapDataset.range(4).to_iter_dataset()), 1.0, step=31)  # it was trained on
     checkpoints.close()
     line = complaint(train(folder, "demo.py", run, **settings))
     assert f"{run} was trained with another affine MLP than {mlp} holds now; put that one back" in line
+
+
+def test_images_that_show_no_motion_train_no_affine_mlp(folder, tmp_path):
+    line = complaint(train(folder, "affine_mlp.py:demo", tmp_path / "affine", **{"data.crop": 1}))
+    assert "no tile of the first training images has enough edge, in more than one direction" in line
+    assert not (tmp_path / "affine").exists()
 
 
 def test_the_experiment_tells_what_an_affine_mlp_knows(affine):
@@ -118,3 +125,16 @@ def test_edge_targets_of_both_kinds_of_masks_are_drawn(folder, tmp_path, monkeyp
         assert 0.01 < float(line.split("edge pixels ")[1].split()[0]) < 0.1
     with Image.open(sheet) as picture:
         assert picture.width > 2 * 64
+
+
+def test_edge_targets_tell_what_a_resize_does_to_void_bands(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAZS_CACHE", str(folder / "cache"))
+    found = {}
+    for band in (5, 10):  # the discs' outlines of 5 pixels become 15 wide
+        arguments = ("--data_root", folder / "devkit", "--out", tmp_path / "x.png", "--scale=3", f"--void_band={band}")
+        result = command("-m", "experiments", "edge_targets", *arguments)
+        assert result.returncode == 0, result.stderr
+        (line,) = (line for line in result.stdout.splitlines() if line.startswith("VOC: "))
+        found[band] = float(line.split("edge pixels ")[1].split()[0])
+    assert found[5] == 0
+    assert found[10] > 0.01

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from sazs_jax import visualization
-from sazs_jax.affine_pairs import AffinePairs, affine_pairs, move_tiles
+from sazs_jax.affine_pairs import AffinePairs, affine_pairs, check_affine_settings, move_tiles
 from sazs_jax.edges import TILE, check_edge_settings, edge_targets
+from sazs_jax.errors import UserError
 from sazs_jax.losses import shape_loss_sum
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import DEVICE_AXIS
@@ -26,12 +27,28 @@ class AffineRegression:
     """The `Task` of an affine MLP. Batches are {"label": uint8 (B, S, S)}, remapped as for segmentation."""
 
     def __init__(self, config: ConfigDict):
-        """`config` is the whole config: the groups `affine` and `loss` are used."""
+        """`config` is the whole config: the groups `affine` and `loss` are used.
+
+        Raises:
+          UserError: settings of theirs that cannot work.
+        """
         check_edge_settings(config.loss)
+        check_affine_settings(config.affine)
         self.config = config
         self.weights = {"theta": 1.0}
         self.constants = {}
         self._pairs = jax.jit(self.pairs)
+
+    def check_shows_motion(self, batches: Iterable[Mapping[str, np.ndarray]]) -> None:
+        """Raise a UserError where no tile of any of some batches is one that motion can be told from."""
+        for batch in batches:
+            labels = jnp.asarray(batch["label"])
+            if np.any(self._pairs(labels, jax.random.split(jax.random.key(0), len(labels))).usable):
+                return
+        raise UserError(
+            "no tile of the first training images has enough edge, in more than one direction, to tell motion from: "
+            "nothing can be learnt; give other images, a larger data.crop or fewer loss.patches"
+        )
 
     def build(self, key: Key[Array, ""]) -> AffineMLP:
         """The MLP with random weights."""

@@ -7,7 +7,6 @@ The latest checkpoint and the best on the selection images are kept.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -23,12 +22,10 @@ from flax import nnx
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
-from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
-from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import SAZS, build_model
 from sazs_jax.text import check_compatible, find_name, text_source
-from sazs_jax.training.run_config import checkpoint_steps, claim_workdir, flatten, load_config
+from sazs_jax.training.run_config import checkpoint_steps, claim_workdir, load_config
 from sazs_jax.training.state import TrainState
 
 _SCORE = "score"  # on data that is not trained on; the higher the better
@@ -174,55 +171,16 @@ def restore_model(workdir: str | os.PathLike) -> tuple[ConfigDict, SAZS, StoredA
     Raises:
       UserError: there is no checkpoint, or its weights are not those of the config beside it.
     """
-    config = _config_of(workdir, "segmentation")
+    config = config_of(workdir, "segmentation")
     items = {"anchors": ocp.args.PyTreeRestore(), "text": ocp.args.JsonRestore()}
-    model, restored, step = _restore_best(workdir, lambda: build_model(config, rngs=nnx.Rngs(0)), items)
+    model, restored, step = restore_best(workdir, lambda: build_model(config, rngs=nnx.Rngs(0)), items)
     anchors = StoredAnchors(
         tuple(restored.text["names"]), np.asarray(restored.anchors["embeddings"]), restored.text["source"]
     )
     return config, model, anchors, step
 
 
-def restore_affine_mlp(workdir: str | os.PathLike, config: ConfigDict) -> AffineMLP:
-    """The best checkpoint of a run of `configs/affine_mlp.py`, for a run of `config`.
-
-    Raises:
-      UserError: as `restore_model`; or it was trained on another fold, or on edges and tiles of another kind.
-    """
-    if not workdir:
-        raise UserError(
-            "loss.shape_weight is not 0 and needs loss.affine_mlp; train it by "
-            "python train.py --config configs/affine_mlp.py --workdir A, with the same data.fold, and give A"
-        )
-    workdir = Path(workdir).expanduser()
-    trained = flatten(_config_of(workdir, "affine_mlp").to_dict())
-    wanted = flatten(json.loads(config.to_json()))
-    different = [
-        f"{key} ({trained.get(key)!r} there, {wanted[key]!r} here)"
-        for key in (
-            "data.dataset",
-            "data.fold",
-            "data.exclude",
-            "data.crop",
-            *(f"loss.{k}" for k in ("patches", "edge_width", "void_band")),
-        )
-        if trained.get(key) != wanted[key]
-    ]
-    if different:
-        raise UserError(f"the affine MLP of {workdir} was trained with another {', '.join(different)}; train one anew")
-    model, _, _ = _restore_best(workdir, lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)), {})
-    return model
-
-
-def weights_digest(model: nnx.Module) -> str:
-    """SHA-256 of a network's arrays, one after the other."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(nnx.state(model)):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
+def config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
     """The config of a run that has a checkpoint, of this task."""
     if not checkpoint_steps(workdir):
         workdir = Path(workdir).absolute()
@@ -233,7 +191,7 @@ def _config_of(workdir: str | os.PathLike, task: str) -> ConfigDict:
     return config
 
 
-def _restore_best(workdir: str | os.PathLike, build: Callable[[], Any], items: dict[str, Any]) -> tuple[Any, Any, int]:
+def restore_best(workdir: str | os.PathLike, build: Callable[[], Any], items: dict[str, Any]) -> tuple[Any, Any, int]:
     """The model that `build` makes with the weights of the best checkpoint, the other `items`, and the step."""
     folder = Path(workdir).absolute() / "checkpoints"
     options = ocp.CheckpointManagerOptions(read_only=True, step_name_format=_STEP_NAMES)
@@ -242,7 +200,7 @@ def _restore_best(workdir: str | os.PathLike, build: Callable[[], Any], items: d
         is_json = isinstance(args, ocp.args.JsonRestore)
         handlers[name] = ocp.JsonCheckpointHandler() if is_json else ocp.PyTreeCheckpointHandler()
     with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
-        scores = {step: _stored_score(folder, step) for step in manager.all_steps()}
+        scores = {step: stored_score(workdir, step) for step in manager.all_steps()}
         step = max(scores, key=lambda step: (scores[step], step))
         path = folder / _STEP_NAMES.build_name(step)
         graphdef, params, model_state = nnx.split(nnx.eval_shape(build), nnx.Param, ...)
@@ -259,8 +217,9 @@ def _restore_best(workdir: str | os.PathLike, build: Callable[[], Any], items: d
     return nnx.merge(graphdef, weights["params"], weights["model_state"]), restored, step
 
 
-def _stored_score(folder: Path, step: int) -> float:
-    """The checkpoint's score on the selection images; lower than any where it has none."""
+def stored_score(workdir: str | os.PathLike, step: int) -> float:
+    """A checkpoint's score on the selection images; lower than any where it has none."""
+    folder = Path(workdir).absolute() / "checkpoints"
     try:
         return json.loads((folder / _STEP_NAMES.build_name(step) / "metrics" / "metrics").read_text())[_SCORE]
     except (OSError, ValueError, KeyError):

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError
 
-# What may change when a run is taken up again: nothing that the losses depend on.
-_FREE_TO_CHANGE = ("data.cache", "train.log_every", "train.image_every", "train.profile", "spectral.", "eval.")
+# What may change when a run is taken up again: nothing that the losses depend on. Of the affine MLP the digest decides.
+_FREE_TO_CHANGE = ("data.cache", "loss.affine_mlp", "train.log_every", "train.image_every", "train.profile")
+_FREE_GROUPS = ("spectral.", "eval.")
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
 _PATHS = (
@@ -33,7 +34,7 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Write the config into the work directory, or check that the checkpoints already there are of the same.
 
     Raises:
-      UserError: the directory belongs to a run with another config, or with another affine MLP at the same path.
+      UserError: the directory belongs to a run with another config, with another affine MLP, or of another version.
     """
     path = Path(workdir) / "config.json"
     tree = json.loads(config.to_json())
@@ -42,18 +43,16 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
             tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
     if path.exists() and checkpoint_steps(workdir):
         stored, wanted = flatten(load_config(workdir).to_dict()), flatten(tree)
-        different = [
-            key
-            for key in sorted(stored.keys() | wanted.keys())
-            if stored.get(key) != wanted.get(key) and not key.startswith(_FREE_TO_CHANGE)
-        ]
+        fixed = {key: value for key, value in stored.items() if not _may_change(key)}
+        check_same_keys(fixed, {key: value for key, value in wanted.items() if not _may_change(key)}, path)
+        different = [key for key in sorted(fixed) if stored[key] != wanted[key]]
         if different == ["loss.affine_mlp_digest"]:
             raise UserError(
                 f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "
                 "put that one back, or choose another --workdir"
             )
         if different:
-            listed = ", ".join(f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)" for key in different)
+            listed = ", ".join(f"{key} ({stored[key]!r} there, {wanted[key]!r} now)" for key in different)
             raise UserError(
                 f"{workdir} holds a run with another config: {listed}; "
                 "choose another --workdir, or repeat the run's own settings to go on with it"
@@ -75,6 +74,27 @@ def load_config(workdir: str | os.PathLike) -> ConfigDict:
         raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
 
 
+def check_same_keys(stored: Mapping[str, Any], expected: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Tell a run's flat config of another version of this program by its keys.
+
+    Args:
+      stored: as read from `path`.
+      expected: of this version.
+
+    Raises:
+      UserError: a key that only one of the two has.
+    """
+    missing = [f"{key} ({expected[key]!r} now)" for key in sorted(expected.keys() - stored.keys())]
+    unknown = [f"{key} ({stored[key]!r})" for key in sorted(stored.keys() - expected.keys())]
+    if missing or unknown:
+        told = [f"has no {', '.join(missing)}"] if missing else []
+        told += [f"has {', '.join(unknown)}, which this version does not know"] if unknown else []
+        raise UserError(
+            f"another version of this program wrote {os.fspath(path)}: it {' and '.join(told)}; "
+            "bring it into line by hand, with the values that the run had, or train again in another --workdir"
+        )
+
+
 def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
     """Steps of the checkpoints of a work directory."""
     folder = Path(workdir).absolute() / "checkpoints"
@@ -92,8 +112,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-class _MissingKeyError(UserError, AttributeError):
+def _may_change(key: str) -> bool:
+    return key in _FREE_TO_CHANGE or key.startswith(_FREE_GROUPS)
+
+
+class _MissingKeyError(UserError, AttributeError, KeyError):
     """An older version wrote the config."""
+
+    __str__ = Exception.__str__  # KeyError's puts the message in quotes
 
 
 class _RunConfig(ConfigDict):
@@ -104,12 +130,17 @@ class _RunConfig(ConfigDict):
         object.__setattr__(self, "_prefix", prefix)
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
+        return self[attribute]
+
+    def __getitem__(self, key: str) -> Any:
         try:
-            return self[attribute]
+            return super().__getitem__(key)
+        except _MissingKeyError:
+            raise
         except KeyError as error:
-            if attribute.startswith("_"):
-                raise AttributeError(attribute) from error
             raise _MissingKeyError(
-                f"the run's config.json has no {self._prefix}{attribute}: another version of this program wrote it; "
+                f"the run's config.json has no {self._prefix}{key}: another version of this program wrote it; "
                 "add the key (configs/defaults.py tells what it means), or train again"
             ) from error

@@ -1,5 +1,6 @@
 """The main task: pixel embeddings that match text anchors (Eq. 1), and boundaries (Eq. 2 and 3)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from sazs_jax import visualization
-from sazs_jax.edges import check_edge_settings, edge_targets, edge_tiles, holds_edge
+from sazs_jax.edges import check_edge_settings, edge_targets, edge_tiles, holds_edge, known_tiles
 from sazs_jax.errors import UserError
 from sazs_jax.label_map import VOID, is_void
 from sazs_jax.losses import (
@@ -103,10 +104,10 @@ class Segmentation:
         if output.boundary_logits is None:
             return losses
         if "shape" in self.weights:
-            predicted = self._predicted_edges(output.boundary_logits, inputs["known"])
-            theta = nnx.merge(self._affine_graph, constants["affine_mlp"])(
-                _flat(inputs["tiles"]), _flat(edge_tiles(predicted, self.config.loss.patches))
-            )
+            known = inputs["known"]
+            predicted = _predicted_edges(output.boundary_logits, known.shape)
+            tiles = known_tiles(predicted, inputs["edges"], known, self.config.loss.patches)
+            theta = nnx.merge(self._affine_graph, constants["affine_mlp"])(_flat(inputs["tiles"]), _flat(tiles))
             losses["shape"] = shape_loss_sum(theta, inputs["holds_edge"].ravel()) / totals["tiles"]
         if "bce" in self.weights:
             on, off = boundary_loss_sums(output.boundary_logits, inputs["edges"], inputs["known"])
@@ -133,21 +134,22 @@ class Segmentation:
         if boundary_logits is not None:
             loss = self.config.loss
             edges, known = edge_targets(jnp.asarray(labels), void_band=loss.void_band, width=loss.edge_width)
-            predicted = self._predicted_edges(boundary_logits, known)
+            predicted = _predicted_edges(boundary_logits, known.shape)
             rows = [
                 [
                     ("image", image),
                     ("true edges, grey where unknown", visualization.grey(np.where(k, e, 0.5))),
-                    ("predicted edges", visualization.grey(p)),
+                    ("predicted edges", visualization.grey(np.where(k, p, 0.5))),
                 ]
                 for image, k, e, p in zip(images, *map(np.asarray, (known, edges, predicted)), strict=True)
             ]
             pictures["train/boundary"] = visualization.sheet(rows)
         return pictures
 
-    def _predicted_edges(self, logits: Float[Array, "B h w"], known: Array) -> Float[Array, "B H W"]:
-        """Probability of an edge at every pixel of the label map, 0 where the truth is not known."""
-        return jax.nn.sigmoid(jax.image.resize(logits, known.shape, "bilinear", antialias=False)) * known
+
+def _predicted_edges(logits: Float[Array, "B h w"], shape: tuple[int, ...]) -> Float[Array, "B H W"]:
+    """Probability of an edge at every pixel of a label map of this shape."""
+    return jax.nn.sigmoid(jax.image.resize(logits, shape, "bilinear", antialias=False))
 
 
 def _flat(tiles: Float[Array, "B T R R"]) -> Float[Array, "N R R"]:
@@ -169,8 +171,10 @@ def _check(config: ConfigDict, anchors: np.ndarray) -> None:
             f"the text anchors have {anchors.shape[1]} dimensions; "
             f"set model.embedding_dim to that (it is {model.embedding_dim})"
         )
-    if min(loss.shape_weight, loss.bce_weight) < 0:
+    if not all(0 <= weight < math.inf for weight in (loss.shape_weight, loss.bce_weight)):  # nor NaN
         raise UserError(
-            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected at least 0"
+            f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected numbers of at least 0"
         )
+    if not 0 < loss.logit_scale < math.inf:
+        raise UserError(f"loss.logit_scale={loss.logit_scale}: expected a number above 0")
     check_edge_settings(loss)

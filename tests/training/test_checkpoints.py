@@ -8,18 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import affine_mlp, defaults, demo
-from sazs_jax.edges import TILE
+from configs import demo, of_run
 from sazs_jax.errors import UserError
-from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.models.sazs import build_model
 from sazs_jax.training.checkpoints import (
     Checkpoints,
     StoredAnchors,
     claim_workdir,
-    restore_affine_mlp,
     restore_model,
-    weights_digest,
 )
 from sazs_jax.training.optimizer import make_optimizer
 from sazs_jax.training.state import create_state
@@ -104,56 +100,6 @@ def test_local_paths_are_stored_so_that_the_run_can_be_used_from_anywhere(config
     assert stored["tower"] == "openai/clip-vit-base-patch32"  # of a hub, no folder here
 
 
-@pytest.fixture
-def affine_run(tmp_path):
-    """The work directory of an untrained affine MLP of fold 1."""
-    config = affine_mlp.get_config()
-    config.data.fold = 1
-    claim_workdir(tmp_path / "affine", config)
-    mlp = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
-    _, state = create_state(mlp, make_optimizer(config.optimizer, 10, freeze_encoder=False))
-    checkpoints = Checkpoints(tmp_path / "affine", None)
-    checkpoints.save(state, batches(), 0.5, step=1)
-    checkpoints.close()
-    return tmp_path / "affine", mlp
-
-
-def test_an_affine_mlp_comes_back_for_a_run_of_its_fold(affine_run):
-    workdir, mlp = affine_run
-    config = defaults.get_config()
-    config.data.fold, config.data.crop = 1, 320
-    restored = restore_affine_mlp(workdir, config)
-    np.testing.assert_array_equal(restored.out.kernel[...], mlp.out.kernel[...])
-    config.data.fold = 2
-    with pytest.raises(UserError, match=r"another data\.fold \(1 there, 2 here\); train one anew"):
-        restore_affine_mlp(workdir, config)
-
-
-def test_a_run_goes_on_with_the_affine_mlp_it_began_with_alone(affine_run, config, tmp_path):
-    _, mlp = affine_run
-    config.loss.affine_mlp_digest = weights_digest(mlp)
-    claim_workdir(tmp_path / "run", config)
-    checkpoints = Checkpoints(tmp_path / "run", ANCHORS)
-    checkpoints.save(new_state(config), batches(), None, step=1)
-    checkpoints.close()
-    again = random_weights(lambda: AffineMLP(TILE, rngs=nnx.Rngs(0)))
-    config.loss.affine_mlp_digest = weights_digest(again)
-    claim_workdir(tmp_path / "run", config)
-    again.out.kernel[...] += 1e-3
-    config.loss.affine_mlp_digest = weights_digest(again)
-    with pytest.raises(UserError, match="was trained with another affine MLP than .* holds now; put that one back"):
-        claim_workdir(tmp_path / "run", config)
-
-
-def test_a_missing_affine_mlp_and_runs_of_another_task_are_the_users_errors(affine_run, config, tmp_path):
-    with pytest.raises(UserError, match="loss.shape_weight is not 0 and needs loss.affine_mlp; train it by"):
-        restore_affine_mlp("", config)
-    with pytest.raises(UserError, match="holds no checkpoint"):
-        restore_affine_mlp(tmp_path / "nothing", config)
-    with pytest.raises(UserError, match="is a run of task=affine_mlp; give a run of task=segmentation"):
-        restore_model(affine_run[0])
-
-
 def test_a_claimed_directory_without_a_checkpoint_can_be_claimed_again(config, tmp_path):
     claim_workdir(tmp_path, config)
     config.loss.logit_scale = 2.0
@@ -161,3 +107,42 @@ def test_a_claimed_directory_without_a_checkpoint_can_be_claimed_again(config, t
     assert json.loads((tmp_path / "config.json").read_text())["loss"]["logit_scale"] == 2.0
     with pytest.raises(UserError, match="no checkpoint"):
         restore_model(tmp_path)
+
+
+def test_a_run_of_another_version_is_told_from_one_of_other_settings(config, tmp_path):
+    claim_workdir(tmp_path, config)
+    checkpoints = Checkpoints(tmp_path, ANCHORS)
+    checkpoints.save(new_state(config), batches(), None, step=1)
+    checkpoints.close()
+    path = tmp_path / "config.json"
+    whole = json.loads(path.read_text())
+
+    def write(**changes):
+        path.write_text(json.dumps({**whole, "loss": {**whole["loss"], **changes}}))
+
+    older = {key: value for key, value in whole["loss"].items() if key != "affine_mlp_digest"}
+    path.write_text(json.dumps({**whole, "loss": older}))
+    with pytest.raises(
+        UserError, match=r"version of this program wrote .*: it has no loss.affine_mlp_digest \('' now\);"
+    ):
+        claim_workdir(tmp_path, config)
+    write(newer=3)
+    with pytest.raises(
+        UserError, match=r"it has loss.newer \(3\), which this version does not know; bring it into line"
+    ):
+        claim_workdir(tmp_path, config)
+    write(logit_scale=2.0)
+    with pytest.raises(UserError, match=r"holds a run with another config: loss.logit_scale \(2.0 there, .* now\)"):
+        claim_workdir(tmp_path, config)
+    write()
+    claim_workdir(tmp_path, config)
+
+
+def test_a_run_of_another_version_is_not_trained_again_without_a_word(config, tmp_path):
+    claim_workdir(tmp_path, config)
+    assert of_run.get_config(str(tmp_path)).to_dict() == config.to_dict()
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["data"]["exclude"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"another version of this program wrote .*: it has no data.exclude"):
+        of_run.get_config(str(tmp_path))
