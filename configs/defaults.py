@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
 
     config.spectral = ConfigDict()
     config.spectral.features = (
-        "dino"  # of Eq. 4: dino, lite, embeddings, several by +; color: Z_shape alone; "": no eigensegments
+        "dino"  # of Eq. 4: dino, lite, embeddings, or several by +; color: none; "": no eigensegments
     )
     config.spectral.dino = "facebook/dino-vits16"  # hub id, directory or file of DINO's weights
     config.spectral.grid = 30  # cells a side of the grid that the image is squashed to; its square is the nodes

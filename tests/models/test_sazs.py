@@ -269,7 +269,7 @@ def test_without_a_decoder_the_head_projects_the_encoders_last_map(encoder, stri
     pixels = (images - np.asarray(model.encoder.pixel_mean)) / np.asarray(model.encoder.pixel_std)
     last = model.encoder(jnp.asarray(pixels, jnp.float32), train=False)[-1]
     last = np.asarray(getattr(last, "patches", last))
-    head = nnx.state(model.head).to_pure_dict()
+    head = nnx.to_pure_dict(nnx.state(model.head))
     kernel, bias = np.asarray(head["kernel"])[0, 0], np.asarray(head["bias"])
     np.testing.assert_allclose(found, last @ kernel + bias, rtol=1e-3, atol=1e-3 * np.abs(found).max())
     trained = {path[0] for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))} - {"encoder"}
