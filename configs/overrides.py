@@ -1,6 +1,7 @@
 """Command-line settings of some groups of a run's config, other than those that the run was trained with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -20,6 +21,11 @@ def define(groups: Sequence[str]) -> None:
             raise UserError(f"unknown setting; --config.KEY=VALUE takes one of the keys {known}") from error
 
 
+def given() -> dict[str, Any]:
+    """What was given, by key."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
 def apply(config: ConfigDict) -> None:
     """Put what was given into a run's config."""
-    config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    config.update_from_flattened_dict(given())

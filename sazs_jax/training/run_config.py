@@ -36,17 +36,10 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
       UserError: the directory belongs to a run with another config, or with another affine MLP at the same path.
     """
     path = Path(workdir) / "config.json"
-    tree = json.loads(config.to_json())
-    for group, key in _PATHS:
-        if tree[group][key] and Path(tree[group][key]).expanduser().exists():
-            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
+    tree = _as_stored(config)
     if path.exists() and checkpoint_steps(workdir):
         stored, wanted = flatten(load_config(workdir).to_dict()), flatten(tree)
-        different = [
-            key
-            for key in sorted(stored.keys() | wanted.keys())
-            if stored.get(key) != wanted.get(key) and not key.startswith(_FREE_TO_CHANGE)
-        ]
+        different = differing_keys(workdir, config)
         if different == ["loss.affine_mlp_digest"]:
             raise UserError(
                 f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "
@@ -64,6 +57,18 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
         write_atomically(path, json.dumps(tree, indent=2) + "\n")
 
 
+def identity(config: ConfigDict) -> dict[str, Any]:
+    """What the losses of a run depend on: values by dotted key, as its config.json has them."""
+    flat = flatten(_as_stored(config))
+    return {key: value for key, value in flat.items() if not key.startswith(_FREE_TO_CHANGE)}
+
+
+def differing_keys(workdir: str | os.PathLike, config: ConfigDict) -> list[str]:
+    """Keys of `identity` in which the run of a work directory differs from a config."""
+    stored, wanted = identity(load_config(workdir)), identity(config)
+    return sorted(key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key))
+
+
 def load_config(workdir: str | os.PathLike) -> ConfigDict:
     """The config of the run in a work directory."""
     path = Path(workdir) / "config.json"
@@ -73,6 +78,14 @@ def load_config(workdir: str | os.PathLike) -> ConfigDict:
         return _RunConfig(groups)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
+
+
+def _as_stored(config: ConfigDict) -> dict[str, Any]:
+    tree = json.loads(config.to_json())
+    for group, key in _PATHS:
+        if tree[group].get(key) and Path(tree[group][key]).expanduser().exists():
+            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
+    return tree
 
 
 def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
