@@ -3,9 +3,9 @@
 python -m experiments table3 --root VOC2012 --out tables [--seeds 3 --folds 1,2 --variant lite --config.KEY=VALUE ...]
 
 table1..table9 are the paper's. Runs are trained under OUT/runs, scores kept under OUT/measured, and OUT/table3.md and
-OUT/table3.csv written: mean and spread over seeds, the paper's own figures beside them, marked as published. Given again
-after an interruption, a command goes on; what was measured is not measured again. Without its data or weights a cell
-says "not measured" and the reason stands below the table.
+OUT/table3.csv written: mean and spread over seeds, and beside them the paper's own figures, marked as published. Given
+again after an interruption, a command goes on; what was measured is not measured again. Without its data or weights a
+cell says "not measured", and the reason stands below the table.
 """
 
 from collections.abc import Sequence
@@ -70,20 +70,17 @@ def _choices() -> Choices:
 def _notes(choices: Choices, settings: dict) -> list[str]:
     """What holds for all cells."""
     notes = [
-        "Percent where no unit is given. Rows marked published are figures of the paper, not runs of this project.",
-        f"Ours: seed{'s' if choices.seeds > 1 else ''} {', '.join(map(str, range(choices.seeds)))}"
-        + (
-            "; mean ± sample standard deviation over seeds."
-            if choices.seeds > 1
-            else "; of one run there is no spread."
-        ),
+        "Percent where no unit is given. Rows marked published are figures of the paper, not runs of this project."
     ]
+    if choices.seeds > 1:
+        notes.append(f"Ours: mean ± sample standard deviation over seeds 0 to {choices.seeds - 1}.")
+    else:
+        notes.append("Ours: seed 0 alone, hence no spread.")
     if choices.measure != "miou":
         notes.append("Ours: mIoU over the classes of eval.min_pairs test pairs or more; published over all classes.")
     if choices.folds != ALL_FOLDS:
-        notes.append(
-            f"Our means are over folds {', '.join(map(str, choices.folds))}; the published ones over all four."
-        )
+        folds = ", ".join(map(str, choices.folds))
+        notes.append(f"Our means are over folds {folds} alone; the published ones over all four.")
     if _VARIANT.value:
         notes.append(f"Ours: encoder {_VARIANT.value} in place of the paper's; not comparable with its figures.")
     if settings:

@@ -34,7 +34,7 @@ _OF_TABLES = (  # keys that the tables set themselves
     "task", "data.dataset", "data.root", "data.fold", "data.exclude", "train.seed", "loss.shape_weight",
     "loss.bce_weight", "loss.affine_mlp", "loss.affine_mlp_digest",
 )  # fmt: skip
-# Settings of the command line that the affine MLP is trained with too: how long, on which crops, edges and disturbances.
+# Settings of the command line that the affine MLP is trained with too.
 _OF_AFFINE = ("data.", "train.", "affine.", "loss.patches", "loss.edge_width", "loss.void_band")
 
 

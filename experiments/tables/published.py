@@ -96,9 +96,12 @@ Z_SEM = _cross("Z_sem", "DRN", 62.7, bound=True)
 
 # Table 7, COCO-20i
 COST = {
-    "drn": (_cost("network alone", "DRN", 26.6, 177.43, 275.76), _cost("fused", "DRN", 35.2, 230.54, 275.76, bound=True)),
+    "drn": (
+        _cost("network alone", "DRN", 26.6, 177.43, 275.76),
+        _cost("fused", "DRN", 35.2, 230.54, 275.76, bound=True),
+    ),
     "vit_l16": (
         _cost("network alone", "ViT-L", 29.1, 196.95, 345.99),
         _cost("fused", "ViT-L", 35.3, 222.52, 345.99, bound=True),
     ),
-}  # fmt: skip
+}
