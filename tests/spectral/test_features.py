@@ -14,6 +14,7 @@ from scipy.special import erf
 from configs import defaults
 from sazs_jax.errors import UserError
 from sazs_jax.models.efficientnet import EfficientNetLite0
+from sazs_jax.spectral.affinity import SELF_AFFINITY, affinity, colour_positions, shape_affinity
 from sazs_jax.spectral.features import Features, to_grid
 from tests.dino_layouts import published
 from tests.relative_error import relative_error
@@ -117,3 +118,14 @@ def test_an_unknown_source_and_dino_that_cannot_be_had(tmp_path):
         UserError, match="lacks model.safetensors or pytorch_model.bin; or choose spectral.features=lite"
     ):
         Features(settings("dino", dino=str(tmp_path)))
+
+
+def test_color_leaves_the_graph_of_eq_5_alone():
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    x = colour_positions(jnp.asarray(images), GRID)
+    features = Features(settings("color", color_weight=2.0))(jnp.asarray(images))
+    found = affinity(features, x, color_weight=2.0, neighbours=5)
+    expected = 2 * np.asarray(shape_affinity(x, 5)) + SELF_AFFINITY * np.eye(GRID**2)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(UserError, match="give spectral.color_weight above 0"):
+        Features(settings("color", color_weight=0.0))
