@@ -39,9 +39,7 @@ def test_tables_and_figures_of_two_settings(runs, tmp_path):
     assert titles == {"vit_tiny with shape constraint", "vit_tiny without shape constraint"}
     assert {"none", "agreement", "oracle"} <= {row["rule"] for row in classes}
     table = np.load(runs["shape"].parent / "words.npz")
-    names: list[str] = list(
-        VOC_CLASSES
-    )  # what stands after "others", the first; the table holds more words than the set has
+    names: list[str] = list(VOC_CLASSES)  # after "others", before words of no class
     assert table["names"][1:21].tolist() == names
     of_classes = locality(table["embeddings"][1:21])
     for row in classes:

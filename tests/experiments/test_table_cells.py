@@ -22,6 +22,7 @@ class Known(Measurements):
     """Scores that follow from fold, seed and rule; fold 3 has no pair, seed 2 cannot be had."""
 
     def scores(self, setting, fold, seed, evaluation):
+        assert fold is not None
         if seed == 2:
             raise MissingError("seed 2 is broken")
         of_rule = {"none": 0.1, "agreement+diffusion": 0.2, "oracle": 0.3}

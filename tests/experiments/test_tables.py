@@ -1,0 +1,176 @@
+"""python -m experiments table3, as a person runs it: made, killed, made again, and with things missing."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data.folds import VOC_CLASSES, is_selection
+from tests.tiny_devkit import Devkit
+from tests.tiny_run import REPOSITORY, command, complaint
+
+CAT, DOG = 8, 12
+SETTINGS = {
+    "model.encoder": "vit_tiny",
+    "model.pretrained": "",
+    "model.embedding_dim": 64,
+    "model.decoder_width": 8,
+    "model.dtype": "float32",
+    "loss.patches": "(2, 2)",
+    "data.crop": 32,
+    "data.batch_size": 4,
+    "train.num_steps": 30,
+    "train.eval_every": 30,
+    "train.save_every": 1,
+    "spectral.features": "embeddings",
+    "spectral.grid": 6,
+    "eval.resize": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A devkit with dogs to train on and, unseen in fold 1, two cats to score; and a table of words."""
+    folder = tmp_path_factory.mktemp("tables")
+    devkit, rng = Devkit(folder / "devkit"), np.random.default_rng(0)
+    dogs = [name for name in (f"dog{i}" for i in range(60)) if is_selection(name)][:2] + ["dog1", "dog2", "dog3"]
+    dogs = list(dict.fromkeys([*dogs, *(name for name in (f"dog{i}" for i in range(60)) if not is_selection(name))]))[
+        :8
+    ]
+    for name, category in {**dict.fromkeys(dogs, DOG), "cat1": CAT, "cat2": CAT}.items():
+        y, x = np.mgrid[:64, :64] - rng.uniform(24, 40, (2, 1, 1))
+        devkit.add_jpeg(name, (64, 64))
+        devkit.add_mask(name, np.where(np.hypot(y, x) < rng.uniform(10, 20), category, 0))
+    for fold in range(4):
+        devkit.write_list("trn", fold, *(f"{name}__{DOG}" for name in dogs if fold == 2))
+        devkit.write_list("val", fold, *(f"cat{i}__08" for i in (1, 2) if fold == 1))
+    words = ("others", *VOC_CLASSES)
+    np.savez(folder / "words.npz", names=words, embeddings=rng.normal(size=(len(words), 64)).astype(np.float32))
+    return folder
+
+
+def words_of(folder, table="table3", **changes) -> list[str]:
+    """The command line, after `python`."""
+    settings = {**SETTINGS, "text.anchors": folder / "words.npz", "data.cache": folder / "cache", **changes}
+    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    root = ["--root", str(folder / "devkit")]
+    return [
+        "-m",
+        "experiments",
+        table,
+        *root,
+        "--out",
+        str(folder / "out"),
+        "--variant",
+        "lite",
+        "--folds",
+        "1",
+        *overrides,
+    ]
+
+
+def files(folder) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def kill_when(words: list[str], happened) -> None:
+    """Start the command and kill it and its children as soon as something has happened."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=REPOSITORY, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
+    ) as process:
+        until = time.monotonic() + 250
+        while not happened():
+            assert process.poll() is None, "it ended before"
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def made(folder):
+    """What a whole run after a killed one printed."""
+    run = folder / "out/runs/pascal_5i-lite-plain/fold1/seed0/checkpoints"
+    kill_when(words_of(folder), lambda: any(path.name.isdigit() for path in run.glob("*")))
+    assert not (folder / "out/table3.md").exists()
+    result = command(*words_of(folder))
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_a_table_is_made_and_a_run_that_was_killed_goes_on(folder, made):
+    assert "resumed from step" in made.stderr
+    assert (folder / "out/runs/affine-pascal_5i-crop32/fold1/checkpoints").is_dir()  # for the runs with shape alone
+    text = (folder / "out/table3.md").read_text()
+    assert made.stdout == text + "\n"
+    with (folder / "out/table3.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ours = [row for row in rows if row["source"] == "ours"]
+    assert {row["fusion"] for row in ours} == {"none", "agreement+diffusion", "oracle"}
+    for row in ours:
+        if row["column"] in ("fold 1", "mIoU", "FBIoU"):
+            assert 0 <= float(row["value"]) <= 100
+        else:
+            assert row["not_measured"] == f"{row['column']} is not among --folds"
+    alone, bound = (
+        [float(row["value"]) for row in ours if row["fusion"] == rule and row["column"] == "fold 1"]
+        for rule in ("none", "oracle")
+    )
+    assert (np.array(bound) >= np.array(alone) - 1e-9).all()  # of one class: what it chooses is never worse
+    assert "| neither | ViT-L | - | published | 59.2 | 61.9 | 43.8 | 41.9 | 51.7 | - |" in text
+
+
+def test_what_was_measured_is_not_measured_again(folder, made):
+    before = files(folder / "out/runs") | files(folder / "out/measured")
+    result = command(*words_of(folder))
+    assert (result.returncode, result.stdout, result.stderr) == (0, made.stdout, "")
+    assert files(folder / "out/runs") | files(folder / "out/measured") == before
+
+    again = command(*words_of(folder, table="table9"))  # by class, from the same runs
+    assert again.returncode == 0, again.stderr
+    assert files(folder / "out/runs") | files(folder / "out/measured") == before
+    (line,) = (line for line in again.stdout.splitlines() if line.startswith("| cat | ") and "100.0" not in line[:6])
+    assert "not measured" not in line
+
+
+def test_other_settings_in_the_same_folder_are_refused(folder, made):
+    line = complaint(command(*words_of(folder, **{"train.num_steps": 31})))
+    assert "is of other settings (train.num_steps); repeat those, or choose another --out" in line
+
+
+def test_what_is_missing_is_told_and_the_rest_goes_on(folder, made):
+    words = [word for word in words_of(folder, table="table1") if word not in ("--variant", "lite")]
+    given = [word for word in words if "model.encoder" not in word and "model.pretrained" not in word]
+    result = command(*given, "--config.model.pretrained=/no/such/file")
+    assert result.returncode == 0, result.stderr
+    assert "Not measured:" in result.stdout
+    assert "no COCO (a folder with annotations) was given by --root" in result.stdout
+    assert "/no/such/file" in result.stdout.split("Not measured:")[1]
+    assert "| LSeg | ViT-L | - | published | 61.3 |" in result.stdout
+
+    result = command(*[word for word in given if "pretrained" not in word], "--folds", "0")
+    assert "DRN's weights are on no hub: give their file by --drn_weights" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("table10", "--out", "x"), "table1|table2"),
+        (("table3",), "--out"),
+        (("table3", "--out", "x", "--root", "nowhere"), "no folder nowhere"),
+        (("table3", "--out", "x", "--folds", "1,4"), "expected some of 0,1,2,3"),
+        (("table3", "--out", "x", "--seeds", "0"), "expected at least 1"),
+        (("table3", "--out", "x", "--fusion", "oracle"), "expected one of iou, agreement"),
+        (("table3", "--out", "x", "--variant", "resnet"), "unknown variant 'resnet'"),
+        (("table3", "--out", "x", "--config.data.fold=2"), "data.fold: the tables set this themselves"),
+        (("table3", "--out", "x", "--config.train.steps=2"), "the config has no key"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, told, tmp_path, monkeypatch):
+    assert told in complaint(command("-m", "experiments", *arguments))
+    assert not (REPOSITORY / "x").exists()
