@@ -67,6 +67,11 @@ def test_a_cell_tells_why_it_is_not_measured(known):
     assert (some.value, some.seeds, some.missing) == (pytest.approx(21), 2, "seed 2 is broken")
 
 
+def test_drn_without_its_weights_is_told():
+    with pytest.raises(MissingError, match="DRN's ImageNet weights are on no hub: give their file by --drn_weights"):
+        Measurements(Path("nowhere"), {}).scores(Setting("pascal_5i", "drn", "plain"), 0, 0, {})
+
+
 def test_markdown_and_csv(known):
     columns = (Column("fold 1", "fold", 1), Column("fold 0", "fold", 0))
     rows = (

@@ -22,26 +22,29 @@ SETTINGS = {
     "model.decoder_width": 8,
     "model.dtype": "float32",
     "loss.patches": "(2, 2)",
-    "data.crop": 32,
-    "data.batch_size": 4,
-    "train.num_steps": 30,
-    "train.eval_every": 30,
-    "train.save_every": 1,
+    "affine.rotation": 0,  # shifts alone are learnt in so few steps: an affine MLP that learnt nothing is refused
+    "affine.log_scale": 0,
+    "affine.shear": 0,
+    "affine.missing": 0,
+    "affine.spurious": 0,
+    "data.crop": 64,
+    "data.batch_size": 16,
+    "train.num_steps": 50,
+    "train.eval_every": 50,
+    "train.save_every": 5,
     "spectral.features": "embeddings",
     "spectral.grid": 6,
-    "eval.resize": 32,
+    "eval.resize": 64,
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A devkit with dogs to train on and, unseen in fold 1, two cats to score; and a table of words."""
+    """A devkit with eight dogs to train on and, unseen in fold 1, two cats to score; and a table of words."""
     folder = tmp_path_factory.mktemp("tables")
     devkit, rng = Devkit(folder / "devkit"), np.random.default_rng(0)
-    dogs = [name for name in (f"dog{i}" for i in range(60)) if is_selection(name)][:2] + ["dog1", "dog2", "dog3"]
-    dogs = list(dict.fromkeys([*dogs, *(name for name in (f"dog{i}" for i in range(60)) if not is_selection(name))]))[
-        :8
-    ]
+    names = [f"dog{i}" for i in range(60)]
+    dogs = [name for name in names if is_selection(name)][:2] + [name for name in names if not is_selection(name)][:6]
     for name, category in {**dict.fromkeys(dogs, DOG), "cat1": CAT, "cat2": CAT}.items():
         y, x = np.mgrid[:64, :64] - rng.uniform(24, 40, (2, 1, 1))
         devkit.add_jpeg(name, (64, 64))
@@ -54,24 +57,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def words_of(folder, table="table3", **changes) -> list[str]:
+def words_of(folder, table="table3", settings=SETTINGS) -> list[str]:
     """The command line, after `python`."""
-    settings = {**SETTINGS, "text.anchors": folder / "words.npz", "data.cache": folder / "cache", **changes}
-    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
-    root = ["--root", str(folder / "devkit")]
-    return [
-        "-m",
-        "experiments",
-        table,
-        *root,
-        "--out",
-        str(folder / "out"),
-        "--variant",
-        "lite",
-        "--folds",
-        "1",
-        *overrides,
-    ]
+    settings = {**settings, "text.anchors": folder / "words.npz", "data.cache": folder / "cache"}
+    options = ["--root", str(folder / "devkit"), "--out", str(folder / "out"), "--variant", "lite", "--folds", "1"]
+    return ["-m", "experiments", table, *options, *(f"--config.{key}={value}" for key, value in settings.items())]
 
 
 def files(folder) -> dict[str, int]:
@@ -105,7 +95,7 @@ def made(folder):
 
 def test_a_table_is_made_and_a_run_that_was_killed_goes_on(folder, made):
     assert "resumed from step" in made.stderr
-    assert (folder / "out/runs/affine-pascal_5i-crop32/fold1/checkpoints").is_dir()  # for the runs with shape alone
+    assert (folder / "out/runs/affine-pascal_5i-crop64/fold1/checkpoints").is_dir()  # for the runs with shape alone
     text = (folder / "out/table3.md").read_text()
     assert made.stdout == text + "\n"
     with (folder / "out/table3.csv").open() as file:
@@ -134,27 +124,24 @@ def test_what_was_measured_is_not_measured_again(folder, made):
     again = command(*words_of(folder, table="table9"))  # by class, from the same runs
     assert again.returncode == 0, again.stderr
     assert files(folder / "out/runs") | files(folder / "out/measured") == before
-    (line,) = (line for line in again.stdout.splitlines() if line.startswith("| cat | ") and "100.0" not in line[:6])
-    assert "not measured" not in line
+    lines = [line for line in again.stdout.splitlines() if line.startswith("| cat | ")]
+    assert len(lines) == 2  # the second of the upper bound
+    assert not any("not measured" in line for line in lines)
 
 
 def test_other_settings_in_the_same_folder_are_refused(folder, made):
-    line = complaint(command(*words_of(folder, **{"train.num_steps": 31})))
+    line = complaint(command(*words_of(folder, settings={**SETTINGS, "train.num_steps": 51})))
     assert "is of other settings (train.num_steps); repeat those, or choose another --out" in line
 
 
-def test_what_is_missing_is_told_and_the_rest_goes_on(folder, made):
-    words = [word for word in words_of(folder, table="table1") if word not in ("--variant", "lite")]
-    given = [word for word in words if "model.encoder" not in word and "model.pretrained" not in word]
-    result = command(*given, "--config.model.pretrained=/no/such/file")
+def test_what_is_missing_is_told_and_the_rest_goes_on(folder, tmp_path):
+    words = words_of(folder, table="table1", settings={**SETTINGS, "model.pretrained": "/no/such/file"})
+    result = command(*words, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert "Not measured:" in result.stdout
-    assert "no COCO (a folder with annotations) was given by --root" in result.stdout
-    assert "/no/such/file" in result.stdout.split("Not measured:")[1]
+    reasons = result.stdout.split("Not measured:")[1]
+    assert "no COCO (a folder with annotations) was given by --root" in reasons
+    assert "/no/such/file" in reasons
     assert "| LSeg | ViT-L | - | published | 61.3 |" in result.stdout
-
-    result = command(*[word for word in given if "pretrained" not in word], "--folds", "0")
-    assert "DRN's weights are on no hub: give their file by --drn_weights" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -168,7 +155,7 @@ def test_what_is_missing_is_told_and_the_rest_goes_on(folder, made):
         (("table3", "--out", "x", "--fusion", "oracle"), "expected one of iou, agreement"),
         (("table3", "--out", "x", "--variant", "resnet"), "unknown variant 'resnet'"),
         (("table3", "--out", "x", "--config.data.fold=2"), "data.fold: the tables set this themselves"),
-        (("table3", "--out", "x", "--config.train.steps=2"), "the config has no key"),
+        (("table3", "--out", "x", "--config.train.steps=2"), "unknown setting"),
     ],
 )
 def test_bad_input_is_one_line(arguments, told, tmp_path, monkeypatch):
