@@ -42,9 +42,15 @@ def main(arguments: Sequence[str]) -> None:
     """Score each run, then write the table and the figures."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    names = [Path(workdir).resolve().name for workdir in _WORKDIRS.value]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"more than one --workdir is called {', '.join(sorted(twice))}, so their figures would be one file; "
+            "rename one, or give one command each"
+        )
     runs, settings = {}, {}
-    for workdir in _WORKDIRS.value:
-        episodes, settings[workdir] = score(workdir, Path(_OUT.value) / f"{Path(workdir).name}.png")
+    for workdir, name in zip(_WORKDIRS.value, names, strict=True):
+        episodes, settings[workdir] = score(workdir, Path(_OUT.value) / f"{name}.png")
         runs[workdir] = differences(episodes, settings[workdir]["eval"]["min_pairs"])
     rules = [rule for rule in next(iter(runs.values())) if rule != "none"]
     lines, results = [], {"settings": settings, "runs": {}}

@@ -9,7 +9,6 @@ from flax import nnx
 from PIL import Image
 
 from configs import affine_mlp
-from data.folds import VOC_CLASSES, is_selection
 from sazs_jax.edges import TILE
 from sazs_jax.models.affine_mlp import AffineMLP
 from sazs_jax.training.checkpoints import Checkpoints
@@ -17,17 +16,10 @@ from sazs_jax.training.optimizer import make_optimizer
 from sazs_jax.training.state import create_state
 from tests.event_files import event_files, logged
 from tests.random_weights import random_weights
-from tests.tiny_devkit import Devkit
+from tests.tiny_devkit import Devkit, disc, image_ids, write_words
 from tests.tiny_run import command, complaint
 
 DOG = 12
-
-
-def disc(rng: np.random.Generator, outline: int) -> np.ndarray:
-    """A dog's mask (64, 64): a disc with `outline` pixels of void around it."""
-    y, x = np.mgrid[:64, :64] - rng.uniform(24, 40, (2, 1, 1))
-    radius = np.hypot(y, x) - rng.uniform(10, 20)
-    return np.where(radius < 0, DOG, np.where(radius < outline, 255, 0))
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +27,13 @@ def folder(tmp_path_factory):
     """A devkit of VOC's and SBD's kinds of masks, half of its images in selection, and a table of words."""
     folder = tmp_path_factory.mktemp("shape")
     devkit, rng = Devkit(folder / "devkit"), np.random.default_rng(0)
-    names = [f"dog{i}" for i in range(60)]
-    names = [name for name in names if is_selection(name)][:4] + [name for name in names if not is_selection(name)][:4]
+    names = image_ids(4, 4)
     for i, name in enumerate(names):
         devkit.add_jpeg(name, (64, 64))
-        devkit.add_mask(name, disc(rng, 5 * (i // 2 % 2)))
+        devkit.add_mask(name, disc(rng, DOG, 5 * (i // 2 % 2)))
     for fold in range(4):
         devkit.write_list("trn", fold, *(f"{name}__{DOG}" for name in names if fold == 2))
-    words = ("others", *VOC_CLASSES)
-    np.savez(folder / "words.npz", names=words, embeddings=rng.normal(size=(len(words), 64)).astype(np.float32))
+    write_words(folder / "words.npz")
     return folder
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from data.folds import VOC_CLASSES, is_selection
+
 PALETTE = np.random.default_rng(0).integers(0, 256, 768).tolist()
 
 
@@ -66,3 +68,24 @@ def bands(*classes: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
         values[10 * i : 10 * i + 10] = c
     values[:2, :2] = 255
     return values
+
+
+def disc(rng: np.random.Generator, category: int, outline: int = 0) -> np.ndarray:
+    """Label map (64, 64): a disc somewhere near the middle, with `outline` pixels of void around it."""
+    y, x = np.mgrid[:64, :64] - rng.uniform(24, 40, (2, 1, 1))
+    radius = np.hypot(y, x) - rng.uniform(10, 20)
+    return np.where(radius < 0, category, np.where(radius < outline, 255, 0))
+
+
+def image_ids(in_selection: int, in_training: int) -> list[str]:
+    """Names of images, first those that fall into selection."""
+    names = [f"photo{i}" for i in range(60)]
+    selected = [name for name in names if is_selection(name)]
+    return selected[:in_selection] + [name for name in names if name not in selected][:in_training]
+
+
+def write_words(file: Path) -> None:
+    """A table of random text embeddings (64 entries) of "others" and VOC's classes."""
+    words = ("others", *VOC_CLASSES)
+    embeddings = np.random.default_rng(0).normal(size=(len(words), 64)).astype(np.float32)
+    np.savez(file, names=words, embeddings=embeddings)

@@ -2,11 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from data.folds import VOC_CLASSES, is_selection
-from tests.tiny_devkit import Devkit
+from data.folds import VOC_CLASSES
+from tests.tiny_devkit import Devkit, image_ids, write_words
 from tests.tiny_run import command, complaint
 
 CAT, DOG, SHEEP = (VOC_CLASSES.index(name) + 1 for name in ("cat", "dog", "sheep"))
@@ -16,17 +15,14 @@ CAT, DOG, SHEEP = (VOC_CLASSES.index(name) + 1 for name in ("cat", "dog", "sheep
 def run(tmp_path_factory):
     """A run of two steps on dogs and sheep, half of its images in selection; fold 1, the cats', is unseen."""
     folder = tmp_path_factory.mktemp("calibration")
-    devkit, rng = Devkit(folder / "devkit"), np.random.default_rng(0)
-    names = [f"photo{i}" for i in range(60)]
-    names = [name for name in names if is_selection(name)][:3] + [name for name in names if not is_selection(name)][:4]
+    devkit, names = Devkit(folder / "devkit"), image_ids(3, 4)
     for name in names:
         devkit.add(name, DOG, SHEEP, size=(64, 64))
     devkit.add("test", CAT, DOG, size=(64, 64))
     for fold, category in {0: None, 1: None, 2: DOG, 3: SHEEP}.items():
         devkit.write_list("trn", fold, *(f"{name}__{category}" for name in names if category))
     devkit.write_list("val", 1, f"test__{CAT:02d}")
-    words = ("others", *VOC_CLASSES)
-    np.savez(folder / "words.npz", names=words, embeddings=rng.normal(size=(len(words), 64)).astype(np.float32))
+    write_words(folder / "words.npz")
     settings = {
         "data.dataset": "pascal_5i",
         "data.root": folder / "devkit",

@@ -10,8 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from data.folds import VOC_CLASSES, is_selection
-from tests.tiny_devkit import Devkit
+from tests.tiny_devkit import Devkit, disc, image_ids, write_words
 from tests.tiny_run import REPOSITORY, command, complaint
 
 CAT, DOG = 8, 12
@@ -43,17 +42,14 @@ def folder(tmp_path_factory):
     """A devkit with eight dogs to train on and, unseen in fold 1, two cats to score; and a table of words."""
     folder = tmp_path_factory.mktemp("tables")
     devkit, rng = Devkit(folder / "devkit"), np.random.default_rng(0)
-    names = [f"dog{i}" for i in range(60)]
-    dogs = [name for name in names if is_selection(name)][:2] + [name for name in names if not is_selection(name)][:6]
+    dogs = image_ids(2, 6)
     for name, category in {**dict.fromkeys(dogs, DOG), "cat1": CAT, "cat2": CAT}.items():
-        y, x = np.mgrid[:64, :64] - rng.uniform(24, 40, (2, 1, 1))
         devkit.add_jpeg(name, (64, 64))
-        devkit.add_mask(name, np.where(np.hypot(y, x) < rng.uniform(10, 20), category, 0))
+        devkit.add_mask(name, disc(rng, category))
     for fold in range(4):
         devkit.write_list("trn", fold, *(f"{name}__{DOG}" for name in dogs if fold == 2))
         devkit.write_list("val", fold, *(f"cat{i}__08" for i in (1, 2) if fold == 1))
-    words = ("others", *VOC_CLASSES)
-    np.savez(folder / "words.npz", names=words, embeddings=rng.normal(size=(len(words), 64)).astype(np.float32))
+    write_words(folder / "words.npz")
     return folder
 
 
