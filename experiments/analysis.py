@@ -21,7 +21,7 @@ from experiments.csv_text import csv_text
 from experiments.runs import Run, open_run, rule_title
 from experiments.scatter import Series, all_in_one, by_setting
 from experiments.settings import differing_keys, group
-from sazs_jax.atomic import write_atomically
+from sazs_jax.atomic import check_folder, write_atomically
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import LabelledImage
 from sazs_jax.evaluation.masks import ORACLE
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     """Score the runs, correlate, write tables and figures."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    check_folder(_OUT.value)
     runs = [open_run(workdir) for workdir in _WORKDIRS.value]
     settings = group(runs)
     masks: Masks = {}

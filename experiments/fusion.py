@@ -22,8 +22,8 @@ from configs import overrides
 from data.loading import labelled_images
 from experiments.bootstrap import MEASURES, differences, mean_over_runs, summary
 from experiments.chosen import spread
-from experiments.runs import open_run, rule_title
-from sazs_jax.atomic import write_atomically
+from experiments.runs import distinct_tails, open_run, rule_title
+from sazs_jax.atomic import check_folder, write_atomically
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.evaluator import Episode
@@ -42,14 +42,10 @@ def main(arguments: Sequence[str]) -> None:
     """Score each run, then write the table and the figures."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
-    names = [Path(workdir).resolve().name for workdir in _WORKDIRS.value]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(
-            f"more than one --workdir is called {', '.join(sorted(twice))}, so their figures would be one file; "
-            "rename one, or give one command each"
-        )
+    check_folder(_OUT.value)
+    names = distinct_tails(_WORKDIRS.value)
     runs, settings = {}, {}
-    for workdir, name in zip(_WORKDIRS.value, names, strict=True):
+    for workdir, name in names.items():
         episodes, settings[workdir] = score(workdir, Path(_OUT.value) / f"{name}.png")
         runs[workdir] = differences(episodes, settings[workdir]["eval"]["min_pairs"])
     rules = [rule for rule in next(iter(runs.values())) if rule != "none"]
@@ -59,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
             rule: dict(zip(MEASURES, map(summary, found[rule].T), strict=True)) for rule in found
         }
         lines += [
-            f"\n### {Path(workdir).name}\n",
+            f"\n### {names.get(workdir, workdir)}\n",
             f"| rule | {' | '.join(MEASURES)} |",
             "|---|" + "---|" * len(MEASURES),
         ]

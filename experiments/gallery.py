@@ -20,7 +20,7 @@ from configs import overrides
 from experiments.chosen import best_median_worst
 from experiments.csv_text import csv_text
 from experiments.runs import Picture, Run, episode_iou, open_run, rule_title
-from sazs_jax.atomic import write_atomically
+from sazs_jax.atomic import check_folder, write_atomically
 from sazs_jax.errors import UserError
 from sazs_jax.evaluation.evaluator import Episode
 from sazs_jax.visualization import overlay
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     """Score, rank, draw, write."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    check_folder(_OUT.value)
     run = open_run(_WORKDIR.value)
     rule = run.rule or "none"
     scores: dict[tuple[str, int], dict[str, float | None]] = {}

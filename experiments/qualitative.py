@@ -19,7 +19,7 @@ from data.loading import labelled_images
 from experiments.chosen import crowded, spread
 from experiments.panels import Cell, Row, panel_png
 from experiments.runs import Run, open_run
-from sazs_jax.atomic import write_atomically
+from sazs_jax.atomic import check_folder, write_atomically
 from sazs_jax.calibration import Calibration
 from sazs_jax.errors import UserError
 from sazs_jax.segmenter import Segmenter
@@ -37,11 +37,14 @@ def main(arguments: Sequence[str]) -> None:
     """Open the runs and write the three figures."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    check_folder(_OUT.value)
     runs = open_pair(_WITHOUT.value, _WITH.value)
     last = list(runs.values())[-1]
     notes = [f"{title}: {run.name}" for title, run in runs.items()]
     notes += [f"{title}: no run given" for title in ("without shape", "with shape") if title not in runs]
     notes.append(f"fused: {last.rule} on {last.name}" if last.rule else "fused: eval.fusion is none")
+    if calibrated(runs):
+        notes.append("scenes: with each run's constant for untrained words")
     note = "; ".join(notes)
 
     val, fold = last.dataset.val, last.config.data.fold
@@ -114,10 +117,10 @@ def episode_rows(runs: dict[str, Run], pairs: Sequence[tuple[int, int]]) -> list
 
 def scene_rows(runs: dict[str, Run], images: Sequence[int]) -> list[Row]:
     """A row an image, asked for all classes at once: each run alone, fused, for its own words alone, and the truth."""
-    last = list(runs.values())[-1]
+    last, with_constant = list(runs.values())[-1], calibrated(runs)
     names = list(last.dataset.class_names)
-    columns = [(title, segmenter(run, "none")) for title, run in runs.items()]
-    final = segmenter(last, last.rule or "none")
+    columns = [(title, segmenter(run, "none", with_constant)) for title, run in runs.items()]
+    final = segmenter(last, last.rule or "none", with_constant)
     if last.rule:
         columns.append(("fused", final))
     rows = []
@@ -134,7 +137,12 @@ def scene_rows(runs: dict[str, Run], images: Sequence[int]) -> list[Row]:
     return rows
 
 
-def segmenter(run: Run, rule: str) -> Segmenter:
+def calibrated(runs: dict[str, Run]) -> bool:
+    """Whether every run has a constant for untrained words; else none is used, for the columns are to be alike."""
+    return all(Calibration.load(run.workdir) for run in runs.values())
+
+
+def segmenter(run: Run, rule: str, with_constant: bool) -> Segmenter:
     """The Python API under the run's settings and this fusion rule."""
     return Segmenter(
         run.model,
@@ -142,7 +150,7 @@ def segmenter(run: Run, rule: str) -> Segmenter:
         lambda: text_source(run.config.text),
         fusion=rule,
         spectral=run.config.spectral,
-        calibration=Calibration.load(run.workdir),
+        calibration=Calibration.load(run.workdir) if with_constant else None,
         resize=run.config.eval.resize,
     )
 

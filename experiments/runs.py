@@ -130,6 +130,22 @@ def open_run(workdir: str, splits: Sequence[str] = ("val",)) -> Run:
     return Run(workdir, config, model, anchors, dataset)
 
 
+def distinct_tails(workdirs: Sequence[str]) -> dict[str, str]:
+    """By work directory a name, the end of its path, as long as it takes for no two to be alike.
+
+    Raises:
+      UserError: one is given twice.
+    """
+    parts = [Path(workdir).resolve().parts for workdir in workdirs]
+    if len(set(parts)) < len(parts):
+        raise UserError(f"a run is given twice: {', '.join(workdirs)}; give each --workdir once")
+    for length in range(1, max(map(len, parts)) + 1):
+        tails = ["-".join(part.strip("/") for part in path[-length:]) for path in parts]
+        if len(set(tails)) == len(tails):
+            break
+    return dict(zip(workdirs, tails, strict=True))
+
+
 def episode_iou(episode: Episode) -> float | None:
     """IoU of one mask with the truth; None where neither has a pixel."""
     return ratio(*episode.overlap[:2])

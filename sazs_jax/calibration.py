@@ -6,6 +6,7 @@ classes that training left out, by `python -m experiments calibration`, and kept
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -50,7 +51,10 @@ class Calibration:
             return None
         try:
             stored = json.loads(path.read_text())
-            return cls(float(stored["constant"]), tuple(map(str, stored["trained"])))
+            constant = float(stored["constant"])
+            if not 0 <= constant < math.inf:
+                raise ValueError(f"constant {constant}")
+            return cls(constant, tuple(map(str, stored["trained"])))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}); remove it, or choose the constant anew: "

@@ -35,7 +35,13 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     with exit_on_user_error():
         try:
-            return flags.FLAGS(list(argv))
+            rest = flags.FLAGS(list(argv))
+            for name in flags.FLAGS:
+                getattr(flags.FLAGS[name].value, "lock", None)  # the config of a file that is not there raises here
+            return rest
+        except (SyntaxError, ImportError, NameError) as error:
+            place = f"{error.filename}, line {error.lineno}: " if isinstance(error, SyntaxError) else ""
+            raise UserError(f"the config file cannot be read: {place}{error.args[0]}; mend it") from error
         except (AttributeError, KeyError) as error:  # ml_collections: a key that the config does not have
             key = str(error).strip("\"'").split("\\n")[0].split("\n")[0].strip("\"'")
             raise UserError(f"the config has no key {key!r}; configs/defaults.py lists them all") from error

@@ -19,7 +19,7 @@ from experiments.tables.measurements import Measurements, check_settings
 from experiments.tables.paper import TABLES
 from experiments.tables.report import Filled, csv, markdown
 from experiments.tables.source_folders import find_folders
-from sazs_jax.atomic import write_atomically
+from sazs_jax.atomic import check_folder, write_atomically
 from sazs_jax.errors import UserError
 from sazs_jax.spectral.fusion import RULES
 
@@ -31,6 +31,9 @@ _SEEDS = flags.DEFINE_integer("seeds", 1, "Runs of each setting, seeds from 0 on
 _FOLDS = flags.DEFINE_list("folds", list(map(str, ALL_FOLDS)), "Folds to train and score, such as 1,2")
 _VARIANT = flags.DEFINE_string("variant", None, f"Instead of the paper's encoders: {', '.join(variants.VARIANTS)}")
 _DRN_WEIGHTS = flags.DEFINE_string("drn_weights", "", "File of DRN's ImageNet weights, see docs/weights.md")
+_AFFINE_STEPS = flags.DEFINE_integer(
+    "affine_steps", 0, "Steps that each affine MLP is trained for; 0: those of configs/affine_mlp.py", lower_bound=0
+)
 _FUSION = flags.DEFINE_string("fusion", "agreement+diffusion", "Rule of the rows with fusion, without the ground truth")
 _MEASURE = flags.DEFINE_enum("measure", "miou", ["miou", "miou_min_pairs"], "mIoU of all classes, or of frequent ones")
 overrides.define(("model", "text", "loss", "data", "affine", "optimizer", "train", "spectral", "eval"))
@@ -40,11 +43,14 @@ def main(name: str, arguments: Sequence[str]) -> None:
     """Fill the table's cells one by one, then write it."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    check_folder(_OUT.value)
     choices = _choices()
     settings = overrides.given()
     check_settings(settings, _VARIANT.value)
     drn_weights = _DRN_WEIGHTS.value and str(Path(_DRN_WEIGHTS.value).absolute())
-    measurements = Measurements(Path(_OUT.value), find_folders(_ROOTS.value), settings, drn_weights)
+    measurements = Measurements(
+        Path(_OUT.value), find_folders(_ROOTS.value), settings, drn_weights, _AFFINE_STEPS.value
+    )
     table = TABLES[name]
     filled = []
     for section in (section.with_variant(_VARIANT.value) for section in table.sections):
@@ -83,6 +89,8 @@ def _notes(choices: Choices, settings: dict) -> list[str]:
         notes.append(f"Our means are over folds {folds} alone; the published ones over all four.")
     if _VARIANT.value:
         notes.append(f"Ours: encoder {_VARIANT.value} in place of the paper's; not comparable with its figures.")
+    if _AFFINE_STEPS.value:
+        notes.append(f"Ours: affine MLPs trained for {_AFFINE_STEPS.value} steps.")
     if settings:
         notes.append(f"Ours: with {', '.join(f'{key}={value}' for key, value in settings.items())}.")
     return notes

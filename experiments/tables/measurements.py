@@ -34,8 +34,8 @@ _OF_TABLES = (  # keys that the tables set themselves
     "task", "data.dataset", "data.root", "data.fold", "data.exclude", "train.seed", "loss.shape_weight",
     "loss.bce_weight", "loss.affine_mlp", "loss.affine_mlp_digest",
 )  # fmt: skip
-# Settings of the command line that the affine MLP is trained with too.
-_OF_AFFINE = ("data.", "train.", "affine.", "loss.patches", "loss.edge_width", "loss.void_band")
+# Settings of the command line that the affine MLP is trained with too; how long, --affine_steps tells.
+_OF_AFFINE = ("affine.", "data.cache", "data.num_workers", "loss.patches", "loss.edge_width", "loss.void_band")
 
 
 class MissingError(Exception):
@@ -51,6 +51,7 @@ class Measurements:
       roots: source folder by data set.
       overrides: settings by key for every run.
       drn_weights: file of DRN's ImageNet weights, which are on no hub; "": none.
+      affine_steps: of training each affine MLP; 0: as many as its config says.
       failures: why a thing could not be had; it is tried once.
     """
 
@@ -58,6 +59,7 @@ class Measurements:
     roots: Mapping[str, Path]
     overrides: Mapping[str, Any] = field(default_factory=dict)
     drn_weights: str = ""
+    affine_steps: int = 0
     failures: dict[Any, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -90,6 +92,7 @@ class Measurements:
             "run": {key: value for key, value in identity(config).items() if key != "loss.affine_mlp_digest"},
             "evaluation": scored,
             "scored_on": str(target),
+            "affine_steps": self.affine_steps if config.loss.shape_weight else 0,
         }
 
         def measure() -> dict[str, Any]:
@@ -164,6 +167,8 @@ class Measurements:
         workdir = Path(config.loss.affine_mlp)
         settings = {key: value for key, value in self.overrides.items() if key.startswith(_OF_AFFINE)}
         settings |= {f"data.{key}": config.data[key] for key in ("dataset", "root", "fold", "exclude", "crop")}
+        if self.affine_steps:
+            settings |= dict.fromkeys(("train.num_steps", "train.eval_every", "train.save_every"), self.affine_steps)
         steps = checkpoint_steps(workdir) if workdir.exists() else []
         if steps and max(steps) == _config_of("affine_mlp", "", settings).train.num_steps:
             return

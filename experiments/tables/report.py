@@ -85,7 +85,7 @@ def _about(row: Row | Published, fusion: str) -> tuple[str, str, str, str]:
 
 
 def _head(column: Column) -> str:
-    return column.title if column.unit == "%" else f"{column.title}, {column.unit}"
+    return column.title if column.unit in ("%", column.title) else f"{column.title}, {column.unit}"
 
 
 def _line(cells: Sequence[str]) -> str:

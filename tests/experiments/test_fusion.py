@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from data.folds import is_selection
+from experiments.runs import distinct_tails
 from sazs_jax.spectral.fusion import RULES
 from tests.tiny_run import command, complaint, make_run
 
@@ -53,9 +54,17 @@ def test_the_test_pairs_under_every_rule_as_evaluation_scores_them(workdir, tmp_
 def test_bad_input_is_one_line(workdir, tmp_path):
     line = complaint(experiment(workdir, tmp_path / "none", "--config.spectral.features="))
     assert "give --config.spectral.features=lite" in line
-    line = complaint(experiment(workdir, tmp_path / "none", "--workdir", tmp_path / "other" / "run"))
-    assert "more than one --workdir is called run" in line
+    line = complaint(experiment(workdir, tmp_path / "none", "--workdir", workdir))
+    assert "a run is given twice" in line
     assert not (tmp_path / "none").exists()
+    (tmp_path / "file").write_text("mine")
+    assert "is a file; choose another folder" in complaint(experiment(workdir, tmp_path / "file" / "folder"))
+
+
+def test_runs_of_one_name_have_figures_of_their_own():
+    assert distinct_tails(["x/fold1/seed0"]) == {"x/fold1/seed0": "seed0"}
+    two = distinct_tails(["x/fold1/seed0", "x/fold2/seed0"])
+    assert two == {"x/fold1/seed0": "fold1-seed0", "x/fold2/seed0": "fold2-seed0"}
 
 
 def test_excluded_classes_on_selection_images(workdir, tmp_path):
