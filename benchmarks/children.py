@@ -29,6 +29,7 @@ def run_child(benchmark: str, part: str, environment: Mapping[str, str]) -> tupl
 
     Raises:
       UserError: it failed.
+      SystemExit: it told its user what to mend.
     """
     command = [sys.executable, "-m", "benchmarks", benchmark, *sys.argv[1:], f"--child={part}"]
     start = time.perf_counter()
@@ -37,7 +38,9 @@ def run_child(benchmark: str, part: str, environment: Mapping[str, str]) -> tupl
         for line in process.stdout:
             if line.startswith(_MARK):
                 return time.perf_counter() - start, json.loads(line.removeprefix(_MARK))
-    raise UserError(f"the part {part!r} failed; what it printed is above")
+    if process.returncode == 2:
+        sys.exit(2)  # it has told why in its one line
+    raise UserError(f"the part {part!r} ended with status {process.returncode}; what it printed is above")
 
 
 def tell(value: Any) -> None:

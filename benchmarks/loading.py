@@ -28,7 +28,7 @@ from data.datasets import Split
 from data.loading import run_batches, training_batches
 
 _STEPS = flags.DEFINE_integer("steps", 10, "Training steps, and batches, that are timed in a round", lower_bound=1)
-_SIZE = (375, 500)  # height and width of most of VOC's photographs
+_WIDTH, _HEIGHT = 500, 375  # of most of VOC's photographs
 _NUM_PICTURES = 32
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         encoder=config.model.encoder,
         side=config.data.crop,
         dtype=config.model.dtype,
-        source=config.data.root or f"{_NUM_PICTURES} drawn JPEGs of {_SIZE[1]}x{_SIZE[0]}",
+        source=config.data.root or f"{_NUM_PICTURES} drawn JPEGs of {_WIDTH}x{_HEIGHT}",
         workers=config.data.num_workers,
         steps=_STEPS.value,
         rounds=REPEATS.value,
@@ -103,7 +103,7 @@ def _picture(number: int) -> dict[str, Any]:
     random = np.random.default_rng(number)
 
     def blotches(values: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-        return np.asarray(Image.fromarray(values).resize(_SIZE[::-1], resampling))
+        return np.asarray(Image.fromarray(values).resize((_WIDTH, _HEIGHT), resampling))
 
     colors = blotches(random.integers(0, 256, (12, 16, 3), dtype=np.uint8), Image.Resampling.BICUBIC)
     pixels = np.clip(colors + random.normal(0, 12, colors.shape), 0, 255).astype(np.uint8)
