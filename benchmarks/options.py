@@ -6,9 +6,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks import small
-from sazs_jax.errors import UserError
+from sazs_jax.errors import UserError, exit_on_user_error
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/pascal_fold1.py", "The setting, e.g. FILE.py:drn")
+with exit_on_user_error():
+    try:  # with a default, absl reads --config.KEY=VALUE at once
+        _CONFIG = config_flags.DEFINE_config_file("config", "configs/pascal_fold1.py", "The setting, e.g. FILE.py:drn")
+    except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
+        raise UserError("unknown setting; --config.KEY=VALUE takes the keys of configs/defaults.py") from error
 SMALL = flags.DEFINE_bool("small", False, "Smaller networks and images, in float32: seconds on a CPU")
 OUT = flags.DEFINE_string("out", None, "File to write, JSON")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds, in each of which everything is timed once", lower_bound=1)

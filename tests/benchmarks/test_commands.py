@@ -6,8 +6,8 @@ import pytest
 
 from tests.tiny_run import command, complaint
 
-TINY = ("--config", "configs/demo.py", "--nopeer", "--config.data.crop=32", "--batch", "2")
-ONCE = (*TINY, "--repeats", "1")
+TINY = ("--config", "configs/demo.py", "--nopeer", "--config.data.crop=32")
+ONCE = (*TINY, "--batch", "2", "--repeats", "1")
 NO_NETWORK = "not measured: transformers has no such network"
 NOT_WANTED = "not measured: --nopeer"
 
@@ -102,10 +102,10 @@ def test_sizes(tmp_path):
 
 
 def test_bfloat16_has_the_losses_of_plain_float32_within_one_percent(tmp_path):
-    found = run(tmp_path / "out.json", "precision", *TINY)
+    found = run(tmp_path / "out.json", "precision", *TINY, "--batch", "8")
     assert [row["step"] for row in found["rows"]] == [10, 20, 30, 40, 50]
-    assert found["rows"][-1]["float32_loss"] < found["rows"][0]["float32_loss"]  # it learns
-    assert 0 < found["settings"]["largest_difference"] < 0.01
+    assert found["rows"][-1]["float32_loss"] < 0.7 * found["rows"][0]["float32_loss"]  # it learns
+    assert 0 < found["settings"]["difference_of_means"] < 0.01
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_bfloat16_has_the_losses_of_plain_float32_within_one_percent(tmp_path):
         (("eigensolvers", "now"), "unexpected argument 'now'"),
         (("eigensolvers", "--nodes", "50"), "expected a square number"),
         (("train_step", "--repeats", "0"), "repeats"),
-        (("train_step", "--config.data.size=63"), "the config has no key"),
+        (("train_step", "--config.data.size=63"), "takes the keys of configs/defaults.py"),
         (("train_step", "--config.train.accumulate=2", "--batch", "3"), "expected a multiple of"),
         (("sizes", "--config", "configs/demo.py", "--sides", "36"), "expected a multiple of 8"),
         (("startup", "--config", "configs/demo.py", "--config.data.crop=36"), "must be a multiple of 8"),
