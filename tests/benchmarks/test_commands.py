@@ -112,7 +112,6 @@ def test_bfloat16_has_the_losses_of_plain_float32_within_one_percent(tmp_path):
     ("arguments", "told"),
     [
         (("speed",), "which benchmark? python -m benchmarks eigensolvers|"),
-        ((), "which benchmark?"),
         (("eigensolvers", "now"), "unexpected argument 'now'"),
         (("eigensolvers", "--nodes", "50"), "expected a square number"),
         (("train_step", "--repeats", "0"), "repeats"),
