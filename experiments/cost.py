@@ -7,24 +7,25 @@ is from pixels to a label map of two labels; with a fusion rule the eigenvectors
 """
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
 
+from benchmarks.operations import network_flops
+from benchmarks.prediction import prediction
+from benchmarks.timing import median_seconds
 from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError
-from sazs_jax.inference import Network, upsampled_argmax
+from sazs_jax.inference import Network
 from sazs_jax.models.sazs import SAZS, build_model
 from sazs_jax.spectral.eigensegmenter import Eigensegmenter
-from sazs_jax.spectral.fusion import RULES, WITHOUT_EIGENVECTORS, FusionSettings, fuse
+from sazs_jax.spectral.fusion import RULES, WITHOUT_EIGENVECTORS, FusionSettings
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The setting, e.g. configs/pascal_fold1.py:lite")
 _OUT = flags.DEFINE_string("out", None, "File to write, JSON", required=True)
@@ -59,6 +60,15 @@ def cost(config: ConfigDict) -> dict[str, Any]:
     model = nnx.jit(lambda: build_model(config, rngs=nnx.Rngs(0)))()
     if side % model.size_multiple:
         raise UserError(f"images of {side} pixels a side: expected a multiple of {model.size_multiple}")
+    random = np.random.default_rng(0)
+    predict = prediction(
+        Network(model),
+        random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8),
+        random.normal(size=(2, config.model.embedding_dim)).astype(np.float32),
+        rule=rule,
+        settings=FusionSettings.of_config(config.spectral),
+        segmenter=segmenter,
+    )
     device = jax.local_devices()[0]
     return {
         "device": f"{jax.local_device_count()} x {device.device_kind}",
@@ -68,7 +78,7 @@ def cost(config: ConfigDict) -> dict[str, Any]:
         "fusion": rule,
         "parameters": parameters(model),
         "gigaflops": network_flops(model, side) / 1e9,
-        "milliseconds_per_image": 1000 * _seconds(_prediction(config, model, segmenter, side)) / batch,
+        "milliseconds_per_image": 1000 * median_seconds(predict, _REPEATS) / batch,
     }
 
 
@@ -78,49 +88,3 @@ def parameters(model: SAZS) -> dict[str, int]:
     for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         counts[str(path[0])] = counts.get(str(path[0]), 0) + leaf[...].size
     return {**counts, "total": sum(counts.values())}
-
-
-def network_flops(model: SAZS, side: int) -> float:
-    """FLOPs of the network from one image of side x side pixels to its embeddings."""
-    graph, state = nnx.split(model)
-    pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
-    return flops(lambda state, pixels: nnx.merge(graph, state)(pixels).embeddings, state, pixels)
-
-
-def flops(function: Callable, *arguments: Any) -> float:
-    """Floating-point operations of a compiled function by XLA's cost analysis; a multiply-add is two."""
-    analysis: Any = jax.jit(function).lower(*arguments).compile().cost_analysis()
-    return float(analysis["flops"])
-
-
-def _prediction(config: ConfigDict, model: SAZS, segmenter: Eigensegmenter | None, side: int) -> Callable[[], Any]:
-    """A function from a batch of pixels to label maps of two labels."""
-    network, rule, batch = Network(model), config.eval.fusion, config.eval.batch_size
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
-    anchors = random.normal(size=(2, config.model.embedding_dim)).astype(np.float32)
-    sizes = jnp.full((batch, 2), side, jnp.int32)
-    settings = FusionSettings.of_config(config.spectral)
-    grid = segmenter.grid if segmenter and segmenter.takes_embeddings else 0
-
-    @jax.jit
-    def label_maps(logits, eigen, images):
-        fused = logits if rule == "none" else fuse(rule, logits, eigen, images, settings)
-        return upsampled_argmax(fused, sizes, (side, side))[0]
-
-    def predict():
-        logits, coarse = network.cosine_on_grid(pixels, anchors, grid)
-        images = network.put(pixels)
-        return label_maps(logits, segmenter(images, coarse) if segmenter else None, images)
-
-    return predict
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    jax.block_until_ready(run())
-    found = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        found.append(time.perf_counter() - start)
-    return float(np.median(found))

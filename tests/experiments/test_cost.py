@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.cost import flops
+from benchmarks.operations import flops
 from tests.tiny_run import command, complaint
 
 
