@@ -175,6 +175,11 @@ def _check(config: ConfigDict, anchors: np.ndarray) -> None:
         raise UserError(
             f"loss.shape_weight={loss.shape_weight}, loss.bce_weight={loss.bce_weight}: expected numbers of at least 0"
         )
+    if model.freeze_encoder and (loss.shape_weight or loss.bce_weight):
+        raise UserError(
+            "model.freeze_encoder=True: the boundary head reads the encoder alone, so the shape constraint would teach "
+            "the masks nothing; train the encoder, or set loss.shape_weight and loss.bce_weight to 0"
+        )
     if not 0 < loss.logit_scale < math.inf:
         raise UserError(f"loss.logit_scale={loss.logit_scale}: expected a number above 0")
     check_edge_settings(loss)

@@ -181,6 +181,11 @@ def test_a_frozen_encoder_does_not_move_and_the_decoder_does():
     assert largest_difference(state.params["head"], before["head"]) > 0
 
 
+def test_a_shape_constraint_that_could_teach_nothing_is_refused():
+    with pytest.raises(UserError, match=r"model.freeze_encoder=True: .* would teach the masks nothing"):
+        make_task(tiny_config(**{"model.freeze_encoder": True, "loss.bce_weight": 0.3}))
+
+
 def test_the_decoder_learns_at_its_multiple_of_the_rate():
     config = tiny_config(
         **{
