@@ -28,7 +28,12 @@ def given() -> dict[str, Any]:
 
 def apply(config: ConfigDict) -> None:
     """Put what was given into a run's config, and the defaults of keys that were not there when it was trained."""
-    for group in flags.FLAGS["config"].value or ():
+    add_missing(config, tuple(flags.FLAGS["config"].value or ()))
+    config.update_from_flattened_dict(given())
+
+
+def add_missing(config: ConfigDict, groups: Sequence[str]) -> None:
+    """Give a run's config the defaults of the keys of these groups that were not there when it was trained."""
+    for group in groups:
         known = defaults.get_config()[group].to_dict()
         config.update({group: {key: value for key, value in known.items() if key not in config.get(group, {})}})
-    config.update_from_flattened_dict(given())

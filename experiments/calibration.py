@@ -3,25 +3,25 @@
 python -m experiments calibration --workdir W [--left_out DIR ...] [--hindsight] [--config.eval.KEY=VALUE ...]
 
 The classes of each other fold are left out of training in turn: the run is repeated without them, in W/left_out, and on
-its selection images they stand for unseen ones. What is chosen there is the share of the trained classes' pixels that
-may go over to untrained words: that of the best mean, over these runs, of the harmonic mean of seen and left-out
-classes. The constant that gives W this share on its own selection images is written to W/calibration.json, where
-evaluate.py, predict.py and the Segmenter find it. Of W's unseen classes the words are looked at, no label is. (A
-constant chosen directly carries over less well from one network to another: docs/results.md.)
+its selection images they stand for unseen ones. (With the shape constraint an affine MLP that saw none of their shapes
+is trained first, with the settings of the run's own, which must still be there.) What is chosen there is the share of
+the trained classes' pixels that may go over to untrained words: that of the best mean, over these runs, of the harmonic
+mean of seen and left-out classes. The constant that gives W this share on its own selection images is written to
+W/calibration.json, where evaluate.py, predict.py and the Segmenter find it. Of W's unseen classes the words are looked
+at, no label is. (A constant chosen directly carries over less well from one network to another: docs/results.md.)
 
 --left_out names runs that were trained like this before. --hindsight also prints what the constant gives on the test
 images, and the best one there, which looks at their labels.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from configs import overrides
-from experiments import commands
 from experiments.calibration_curves import CONSTANTS, Curve, at, best_share, constant_of, score
+from experiments.left_out import train_left_out
 from experiments.runs import Run, open_run
 from sazs_jax.calibration import Calibration
 from sazs_jax.errors import UserError
@@ -66,21 +66,6 @@ def main(arguments: Sequence[str]) -> None:
         print("\n".join([f"test images, unseen classes of fold {run.config.data.fold}:", *_rows(curve, constant)]))
         if curve.harmonic.max() > 0:
             print(f"  calibrated over best: {at(curve, constant)['harmonic'] / curve.harmonic.max():.2f}")
-
-
-def train_left_out(run: Run) -> list[str]:
-    """Train the run again without the classes of each other fold, but for folds that no selection image shows."""
-    dataset, config = run.dataset, run.config
-    workdirs = []
-    for fold in range(len(dataset.folds)):
-        classes = [c for c in dataset.unseen(fold) if c not in run.withheld]
-        if not classes or not dataset.selection_pairs(config.data.fold, classes):
-            continue
-        names = (*config.data.exclude, *(dataset.class_names[c] for c in classes))
-        workdir = Path(_WORKDIR.value) / "left_out" / f"fold{fold}"
-        commands.train(f"configs/of_run.py:{_WORKDIR.value}", workdir, {"data.exclude": names})
-        workdirs.append(str(workdir))
-    return workdirs
 
 
 def stand_ins(run: Run, left_out: Run) -> list[int]:

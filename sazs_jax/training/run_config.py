@@ -15,7 +15,7 @@ from sazs_jax.errors import UserError
 
 # What may change when a run is taken up again: nothing that the losses depend on. Of the affine MLP the digest decides.
 _FREE_TO_CHANGE = ("data.cache", "loss.affine_mlp", "train.log_every", "train.image_every", "train.profile")
-_FREE_GROUPS = ("spectral.", "eval.")
+FREE_GROUPS = ("spectral", "eval")
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
 _PATHS = (
@@ -133,7 +133,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _may_change(key: str) -> bool:
-    return key in _FREE_TO_CHANGE or key.startswith(_FREE_GROUPS)
+    return key in _FREE_TO_CHANGE or key.split(".")[0] in FREE_GROUPS
 
 
 class _MissingKeyError(UserError, AttributeError, KeyError):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import demo, of_run
+from configs import defaults, demo, of_run
 from sazs_jax.errors import UserError
 from sazs_jax.models.sazs import build_model
 from sazs_jax.training.checkpoints import (
@@ -142,6 +142,12 @@ def test_a_run_of_another_version_is_not_trained_again_without_a_word(config, tm
     claim_workdir(tmp_path, config)
     assert of_run.get_config(str(tmp_path)).to_dict() == config.to_dict()
     stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["eval"]["min_pixels"], stored["spectral"]  # training does not depend on them
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    again = of_run.get_config(str(tmp_path))
+    assert again.eval.min_pixels == defaults.get_config().eval.min_pixels
+    assert again.eval.resize == config.eval.resize  # the run's own
+    assert again.spectral.to_dict() == defaults.get_config().spectral.to_dict()
     del stored["data"]["exclude"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match=r"another version of this program wrote .*: it has no data.exclude"):
