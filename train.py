@@ -58,7 +58,8 @@ def segmentation(config: ConfigDict, dataset: data.SegmentationData) -> dict:
     mlp = restore_affine_mlp(config.loss.affine_mlp, config) if config.loss.shape_weight else None
     config.loss.affine_mlp_digest = weights_digest(mlp) if mlp else ""
     task = Segmentation(config, anchors.embeddings[[0, *(1 + c for c in seen)]], mlp)
-    episodes = count_pairs(dataset.selection_pairs(config.data.fold, seen), "all_pairs")
+    pairs = dataset.selection_pairs(config.data.fold, seen)
+    episodes = count_pairs(pairs, "all_pairs") if pairs else {}
     images = partial(labelled_images, dataset.train, sorted(episodes), episodes)
     evaluate = selection_scores(dataset.class_names, seen, anchors.embeddings, config, images)
     return {"task": task, "anchors": anchors, "evaluate": evaluate if episodes else None}

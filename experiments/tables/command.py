@@ -86,9 +86,7 @@ def _notes(choices: Choices, settings: dict) -> list[str]:
         notes.append("Ours: mIoU over the classes of eval.min_pairs test pairs or more; published over all classes.")
     if choices.folds != ALL_FOLDS:
         folds = ", ".join(map(str, choices.folds))
-        notes.append(
-            f"Our means are over fold{'s' * (len(choices.folds) > 1)} {folds} alone; the published ones over all four."
-        )
+        notes.append(f"Our means are over these folds alone: {folds}; the published ones over all four.")
     if _VARIANT.value:
         notes.append(f"Ours: encoder {_VARIANT.value} in place of the paper's; not comparable with its figures.")
     if _AFFINE_STEPS.value:

@@ -90,6 +90,7 @@ def made(folder):
     return result
 
 
+@pytest.mark.xdist_group("tables")
 def test_a_table_is_made_and_a_run_that_was_killed_goes_on(folder, made):
     assert "resumed from step" in made.stderr
     assert (folder / "out/runs/affine-pascal_5i-crop64/fold1/checkpoints").is_dir()  # for the runs with shape alone
@@ -107,6 +108,7 @@ def test_a_table_is_made_and_a_run_that_was_killed_goes_on(folder, made):
     assert "| neither | ViT-L | - | published | 59.2 | 61.9 | 43.8 | 41.9 | 51.7 | - |" in text
 
 
+@pytest.mark.xdist_group("tables")
 def test_what_was_measured_is_not_measured_again(folder, made):
     before = files(folder / "out/runs") | files(folder / "out/measured")
     result = command(*words_of(folder))
@@ -121,6 +123,7 @@ def test_what_was_measured_is_not_measured_again(folder, made):
     assert not any("not measured" in line for line in lines)
 
 
+@pytest.mark.xdist_group("tables")
 def test_other_settings_in_the_same_folder_are_refused(folder, made):
     line = complaint(command(*words_of(folder, settings={**SETTINGS, "train.num_steps": 7})))
     assert "is of other settings (train.num_steps); repeat those, or choose another --out" in line
