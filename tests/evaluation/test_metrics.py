@@ -147,6 +147,36 @@ def test_episode_scores_by_hand():
     assert result["pairs"] == {"a": 2, "b": 1, "c": 0}
 
 
+@pytest.mark.parametrize("kind", ["random", "one class all over", "others all over", "void all over"])
+def test_scores_of_random_masks_equal_numpy(kind):
+    rng = np.random.default_rng(2)
+    values = {"one class all over": [2], "others all over": [0], "void all over": [255]}.get(kind, [0, 1, 2, 255])
+    labels = rng.choice(np.array(values, np.uint8), (12, 16, 16))
+    classes = rng.integers(0, 2, (12, 1)).astype(np.int32)  # class 2 of three has no pair
+    masks = rng.random((12, 16, 16, 1)) < 0.4
+    counts = np.asarray(metrics.overlap_counts(jnp.asarray(masks), jnp.asarray(labels), jnp.asarray(classes)))
+    scores = metrics.EpisodeScores(3, min_pairs=1)
+    for c, found in zip(classes[:, 0], counts[:, 0], strict=True):
+        scores.add(int(c), 1, found, np.zeros(4, int))
+    result = scores.result([0, 1, 2], ["a", "b", "c"])
+
+    def iou(ours, truth):
+        return (ours & truth).sum() / (ours | truth).sum() if (ours | truth).any() else None
+
+    of_class = {}
+    for c, name in enumerate("abc"):
+        chosen = classes[:, 0] == c
+        known = labels[chosen] != 255
+        of_class[name] = iou(masks[chosen, ..., 0][known], labels[chosen][known] == c + 1)
+    assert result["per_class"] == pytest.approx(of_class)
+    defined = [value for value in of_class.values() if value is not None]
+    assert result["miou"] == (pytest.approx(np.mean(defined)) if defined else None)
+    known = labels != 255
+    ours, truth = masks[..., 0][known], (labels == classes[:, :, None] + 1)[known]
+    both = [value for value in (iou(ours, truth), iou(~ours, ~truth)) if value is not None]
+    assert result["fbiou"] == (pytest.approx(np.mean(both)) if both else None)
+
+
 def test_confusion_matrix_equals_numpy():
     rng = np.random.default_rng(1)
     labels = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (2, 9, 7))
