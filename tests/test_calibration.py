@@ -39,9 +39,11 @@ def test_file_of_a_work_directory(tmp_path):
     assert Calibration.load(tmp_path) is None
     Calibration(0.15, ("cat", "dog")).save(tmp_path)
     assert Calibration.load(tmp_path) == Calibration(0.15, ("cat", "dog"))
-    (tmp_path / "calibration.json").write_text('{"constant": 0.1')
-    with pytest.raises(UserError, match=r"calibration.json is damaged .* python -m experiments calibration"):
-        Calibration.load(tmp_path)
+    damaged = ('{"constant": 0.1', '{"constant": NaN, "trained": []}', '{"constant": -1, "trained": []}')
+    for text in damaged:
+        (tmp_path / "calibration.json").write_text(text)
+        with pytest.raises(UserError, match=r"calibration.json is damaged .* python -m experiments calibration"):
+            Calibration.load(tmp_path)
 
 
 @pytest.mark.parametrize("background", ["others", 0.2, None])

@@ -134,3 +134,11 @@ def test_results_file_and_table(workdir):
     )
     assert "at least 1" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.batch_size=0"))
     assert (workdir / "eval" / "metrics.json").read_bytes() == written
+
+
+def test_a_config_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    for config, told in {"absent.py": "absent.py", "broken.py": "broken.py, line 1"}.items():
+        line = complaint(command("train.py", "--config", tmp_path / config, "--workdir", tmp_path / "run"))
+        assert told in line
+    assert not (tmp_path / "run").exists()
