@@ -64,7 +64,8 @@ def table(metrics: Mapping[str, Any]) -> str:
         found = metrics["generalized"]
         lines += ["", *_rows("all classes at once", columns, {n: [s[c] for c in columns] for n, s in found.items()})]
         frequent = {name: [scores["min_pixels"][c] for c in columns] for name, scores in found.items()}
-        lines += ["", *_rows(f"those of {metrics['min_pixels']} pixels or more", columns, frequent)]
+        if any(value is not None for values in frequent.values() for value in values):
+            lines += ["", *_rows(f"those of {metrics['min_pixels']} pixels or more", columns, frequent)]
     seconds = ", ".join(f"{name} {1000 * value:.1f}" for name, value in metrics["seconds_per_image"].items())
     return "\n".join([*lines, "", f"milliseconds an image: {seconds}"])
 
