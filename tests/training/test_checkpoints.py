@@ -138,7 +138,8 @@ def test_a_run_of_another_version_is_told_from_one_of_other_settings(config, tmp
     claim_workdir(tmp_path, config)
 
 
-def test_a_run_of_another_version_is_not_trained_again_without_a_word(config, tmp_path):
+def test_a_run_of_another_version_is_not_trained_again_without_a_word(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where none of the config's relative paths is there, to be made absolute
     claim_workdir(tmp_path, config)
     assert of_run.get_config(str(tmp_path)).to_dict() == config.to_dict()
     stored = json.loads((tmp_path / "config.json").read_text())
