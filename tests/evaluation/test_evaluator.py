@@ -133,7 +133,7 @@ def test_broken_image_stream_is_not_swallowed():
 
 def test_report_writes_fractions_and_prints_percent(tmp_path):
     anchors = np.random.default_rng(5).normal(size=(6, 6)).astype(np.float32)
-    scores = Evaluator(NAMES, CLASSES, anchors, batch_size=2).run(TinyNetwork(), make_images())
+    scores = Evaluator(NAMES, CLASSES, anchors, batch_size=2, min_pixels=9).run(TinyNetwork(), make_images())
     metrics = {"step": 7, "fold": 1, "protocol": "hsnet1000", "resize": 48, "min_pixels": 9, **scores}
     path = tmp_path / "eval" / "metrics.json"
     report.write_metrics(path, metrics)
@@ -146,6 +146,8 @@ def test_report_writes_fractions_and_prints_percent(tmp_path):
     assert "48x48" in table
     assert "those of 9 pixels or more" in table
     assert "hsnet1000" in table
+    scarce = {**metrics["generalized"]["raw"], "min_pixels": dict.fromkeys(("seen", "unseen", "harmonic"))}
+    assert "pixels or more" not in report.table({**metrics, "generalized": {"raw": scarce}})
     oracle = {**metrics, "fusion": {**metrics["fusion"], "oracle": metrics["fusion"]["none"]}}
     assert "oracle (upper bound)" in report.table(oracle)
 
