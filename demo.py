@@ -6,6 +6,7 @@ Each command below is what you would type yourself, with your own data and words
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ NUM_PICTURES = 8
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # subprocess.run then ends its command
     shutil.rmtree(RUN, ignore_errors=True)
     config = demo.get_config()
     words = sorted({word for name in shapes.CLASS_NAMES for word in name.split()} | {"others"})
@@ -63,7 +65,9 @@ def run(*command: str) -> None:
         "JAX_COMPILATION_CACHE_DIR": str(RUN / "programs"),
         "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    subprocess.run([sys.executable, *command], check=True, env=environment | os.environ)
+    status = subprocess.run([sys.executable, *command], env=environment | os.environ).returncode
+    if status:  # 2: it has told why in its one line
+        sys.exit(2 if status == 2 else f"error: {command[0]} ended with status {status}; what it printed is above")
 
 
 def unseen_miou(workdir: Path) -> float:

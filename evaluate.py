@@ -15,6 +15,7 @@ import data
 from configs import overrides
 from data.loading import labelled_images
 from data.scoring import other_data_set, own_fold
+from sazs_jax.cache import keep_programs
 from sazs_jax.calibration import Calibration
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation import report
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     """Join the restored network, the test pairs and the evaluator."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
+    keep_programs()
     config, model, anchors, step = restore_model(_WORKDIR.value)
     overrides.apply(config)
     if anchors.names != ("others", *data.load(config.data, splits=()).class_names):

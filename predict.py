@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from sazs_jax.atomic import write_atomically
+from sazs_jax.cache import keep_programs
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.images import distinct_names, read_image
 from sazs_jax.segmenter import Segmenter
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     outputs = [[Path(_OUT.value, name + kind) for kind in kinds] for name in distinct_names(images)]
     if overwritten := {path.resolve() for paths in outputs for path in paths} & {image.resolve() for image in images}:
         raise UserError(f"{min(overwritten)} is an input and would be overwritten; choose another --out")
+    keep_programs()
     settings = {"fusion": _FUSION.value, "features": _FEATURES.value, "calibrated": _CALIBRATED.value}
     segmenter = Segmenter.from_workdir(_WORKDIR.value, text=_TEXT.value, **settings)
     problems = []

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 import data
 from data.loading import held_out_batches, labelled_images, run_batches
+from sazs_jax.cache import keep_programs
 from sazs_jax.errors import UserError, run_command
 from sazs_jax.evaluation.episodes import count_pairs
 from sazs_jax.evaluation.selection import selection_scores
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {arguments[0]!r}; write --flag=value")
     if _DISTRIBUTED.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    else:  # one host that finds a program and one that compiles it could wait for each other for ever
+        keep_programs()
     config = _CONFIG.value
     prepare = {"segmentation": segmentation, "affine_mlp": affine_mlp}
     if config.task not in prepare:

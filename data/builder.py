@@ -131,11 +131,6 @@ def files_digest(root: Path, folders: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def cache_folder(cache: str) -> Path:
-    """Folder of all prepared data: `data.cache`, else $SAZS_CACHE, else ~/.cache/sazs_jax."""
-    return Path(cache or os.environ.get("SAZS_CACHE") or "~/.cache/sazs_jax").expanduser().absolute()
-
-
 def prepare(make_builder: Callable[[Path], SegmentationBuilder], destination: Path) -> None:
     """Write a builder's records to `destination`, unless they are there.
 

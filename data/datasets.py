@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from data import coco_20i, pascal_5i, shapes
-from data.builder import cache_folder
 from data.folds import NO_FOLD, Folds, is_selection, seen_classes, training_lookup, unseen_classes
+from sazs_jax.cache import cache_folder
 from sazs_jax.errors import UserError
 
 

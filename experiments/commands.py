@@ -1,11 +1,13 @@
 """The project's own commands, run by an experiment as a person would run them."""
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +72,44 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _run(*words: str) -> None:
-    """Run Python on a script or module; what it prints is passed on to standard error."""
+    """Run Python on a script or module; what it prints is passed on to standard error, but for its `error: ` line.
+
+    That one is for whoever called to tell. The process ends with this one, unless this one is killed outright.
+    """
     script = " ".join(words[:3]) if words[0] == "-m" else words[0]
     command = [sys.executable, *(words if words[0] == "-m" else (str(_REPOSITORY / words[0]), *words[1:]))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")])}
-    tail = b""
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    tail, line = b"", b""
+    with (
+        _sigterm_as_exit(),
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
         assert process.stdout is not None
-        while chunk := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
-            tail = (tail + chunk)[-_TAIL:]
+        try:
+            while chunk := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
+                tail = (tail + chunk)[-_TAIL:]
+                for part in chunk.splitlines(keepends=True):  # a progress bar's lines end with \r, or not yet
+                    line += part
+                    if not line.startswith(b"error: "):
+                        sys.stderr.buffer.write(part)
+                    if part.endswith((b"\n", b"\r")):
+                        line = b""
+                sys.stderr.buffer.flush()
+        except BaseException:
+            process.terminate()
+            raise
     if process.returncode:
         raise CommandError(script, command, _reason(tail.decode(errors="replace"), process.returncode))
+
+
+@contextlib.contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """SIGTERM raises SystemExit, with the status that a shell gives it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _reason(output: str, status: int) -> str:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
+from sazs_jax.errors import UserError
 from sazs_jax.models.sazs import SAZS, cosine_logits
 from sazs_jax.spectral.features import to_grid
 
@@ -44,11 +45,18 @@ def network_size(size: tuple[int, int], multiple: int, resize: int) -> tuple[int
     Args:
       size: the image's own (height, width).
       multiple: the network takes sides that are multiples of this.
-      resize: N > 0 squashes to NxN (to the nearest multiple); 0 keeps the own size, each side rounded to the nearest
-        multiple, after shrinking images whose long side passes LARGEST_SIDE to it.
+      resize: N > 0 squashes to NxN; 0 keeps the own size, each side rounded to the nearest multiple, after shrinking
+        images whose long side passes LARGEST_SIDE to it.
+
+    Raises:
+      UserError: N is no multiple.
     """
-    height, width = (resize, resize) if resize else size
-    shrink = 1.0 if resize else min(1.0, LARGEST_SIDE / max(height, width))
+    if resize % multiple:
+        raise UserError(f"eval.resize={resize} must be a multiple of {multiple} for this encoder")
+    if resize:
+        return resize, resize
+    height, width = size
+    shrink = min(1.0, LARGEST_SIDE / max(height, width))
     height, width = (max(1, int(side * shrink / multiple + 0.5)) * multiple for side in (height, width))
     return height, width
 
@@ -77,6 +85,9 @@ def make_batches(
       multiple: see `network_size`.
       resize: see `network_size`.
       batch_size: rows of every batch.
+
+    Raises:
+      UserError: see `network_size`.
     """
 
     def batch(waiting: list[Item], size: tuple[int, int]) -> Batch[Item]:
@@ -138,13 +149,13 @@ class Network:
 
 @partial(jax.jit, static_argnums=0)
 def _embed(graphdef, state, images):
-    return nnx.merge(graphdef, state)(images, train=False).embeddings
+    return nnx.merge(graphdef, state)(images, train=False).embeddings.astype(jnp.float32)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _cosine(graphdef, state, images, anchors, grid):
     embeddings = nnx.merge(graphdef, state)(images, train=False).embeddings
-    return cosine_logits(embeddings, anchors), to_grid(embeddings, grid) if grid else None
+    return cosine_logits(embeddings, anchors), to_grid(embeddings.astype(jnp.float32), grid) if grid else None
 
 
 def _resample(x: jax.Array, axis: int, size: jax.Array, length: int) -> jax.Array:

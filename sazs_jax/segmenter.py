@@ -163,7 +163,7 @@ class Segmenter:
         """Pass images of any sizes through the network, in batches; decompose them where the fusion rule asks for it.
 
         Raises:
-          UserError: a file is no readable image.
+          UserError: a file is no readable image, or the network does not take images squashed to `resize`.
         """
         items = [(i, as_rgb(image)) for i, image in enumerate(images)]
         batches = make_batches(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 # Before JAX starts: eight devices for the tests of the mapped step, programs that compile fast rather than run fast.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # the commands keep nothing in the developer's home
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),

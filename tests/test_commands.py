@@ -132,6 +132,9 @@ def test_results_file_and_table(workdir):
     assert "eval.protocol, eval.resize" in complaint(
         command("evaluate.py", "--workdir", workdir, "--config.eval.size=3")
     )
+    assert "eval.resize=50 must be a multiple of 8" in complaint(
+        command("evaluate.py", "--workdir", workdir, "--config.eval.resize=50")
+    )
     assert "at least 1" in complaint(command("evaluate.py", "--workdir", workdir, "--config.eval.batch_size=0"))
     assert (workdir / "eval" / "metrics.json").read_bytes() == written
 

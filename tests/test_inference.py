@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sazs_jax import inference
+from sazs_jax.errors import UserError
 from sazs_jax.inference import Network, make_batches, network_size, upsample, upsampled_argmax
 from tests.tiny_network import TinyNetwork, numpy_bilinear
 
@@ -23,6 +24,11 @@ from tests.tiny_network import TinyNetwork, numpy_bilinear
 )
 def test_network_size(size, resize, expected):
     assert network_size(size, 32, resize) == expected
+
+
+def test_a_side_that_the_network_cannot_take_is_refused():
+    with pytest.raises(UserError, match=r"^eval\.resize=500 must be a multiple of 32 for this encoder$"):
+        network_size((320, 213), 32, 500)
 
 
 def test_upsampling_equals_bilinear_interpolation_by_hand():

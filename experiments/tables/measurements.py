@@ -141,6 +141,7 @@ class Measurements:
             found = measure()
         except (commands.CommandError, MissingError) as error:
             self.failures[name] = error.reason if isinstance(error, commands.CommandError) else str(error)
+            print(f"not measured: {self.failures[name]}", file=sys.stderr)
             raise MissingError(self.failures[name]) from error
         write_atomically(path, json.dumps({"asked": asked, "found": found}, indent=2) + "\n")
         return found

@@ -39,6 +39,9 @@ def confusion_by_constant(
       lookup: from values of the label maps to rows of `anchors`, 255 for what is not counted.
       resize: 0, the images' own size, or the side that they are squashed to for the network.
       batch_size: images a pass.
+
+    Raises:
+      UserError: the network does not take images of that side.
     """
     network = Network(model)
     is_untrained = np.isin(np.arange(len(anchors) - 1), untrained).astype(np.float32)

@@ -143,6 +143,9 @@ class Evaluator:
           constants there is also "calibrated", the rule none with them, and the other rules have them too.
           "boundary_f" and "generalized" are there if they were asked for. Fractions; see `metrics` for how they are
           summed.
+
+        Raises:
+          UserError: the network does not take images squashed to `resize`.
         """
         network = Network(model)
         scores = {rule: EpisodeScores(len(self.class_names), self.min_pairs) for rule in self.rules}

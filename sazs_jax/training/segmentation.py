@@ -64,16 +64,15 @@ class Segmentation:
         """The network with random weights, or with those of `model.pretrained`.
 
         Raises:
-          UserError: an unknown encoder or type, a crop that does not suit it, or weights that do not fit.
+          UserError: an unknown encoder or type, sides that do not suit it, or weights that do not fit.
         """
         synced = self.config.train.sync_batchnorm
         model = nnx.jit(
             lambda key: build_model(self.config, rngs=nnx.Rngs(key), batchnorm_axis=DEVICE_AXIS if synced else None)
         )(key)
-        if self.config.data.crop % model.size_multiple:
-            raise UserError(
-                f"data.crop={self.config.data.crop} must be a multiple of {model.size_multiple} for this encoder"
-            )
+        for name, side in (("data.crop", self.config.data.crop), ("eval.resize", self.config.eval.resize)):
+            if side % model.size_multiple:
+                raise UserError(f"{name}={side} must be a multiple of {model.size_multiple} for this encoder")
         if self.config.model.pretrained:
             load_pretrained(model, self.config.model.pretrained)
         return model

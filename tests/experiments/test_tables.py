@@ -65,8 +65,8 @@ def files(folder) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def kill_when(words: list[str], happened) -> None:
-    """Start the command and kill it and its children as soon as something has happened."""
+def kill_when(words: list[str], happened, kill) -> None:
+    """Start the command, in a process group of its own, and `kill` it as soon as something has happened."""
     environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     with subprocess.Popen(
         [sys.executable, *words], cwd=REPOSITORY, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
@@ -76,14 +76,18 @@ def kill_when(words: list[str], happened) -> None:
             assert process.poll() is None, "it ended before"
             assert time.monotonic() < until
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+        kill(process.pid)
 
 
 @pytest.fixture(scope="module")
 def made(folder):
     """What a whole run after a killed one printed."""
     run = folder / "out/runs/pascal_5i-lite-plain/fold1/seed0/checkpoints"
-    kill_when(words_of(folder), lambda: any(path.name.isdigit() for path in run.glob("*")))
+    kill_when(
+        words_of(folder),
+        lambda: any(path.name.isdigit() for path in run.glob("*")),
+        lambda group: os.killpg(group, signal.SIGKILL),
+    )
     assert not (folder / "out/table3.md").exists()
     result = command(*words_of(folder))
     assert result.returncode == 0, result.stderr
@@ -129,6 +133,31 @@ def test_other_settings_in_the_same_folder_are_refused(folder, made):
     assert "is of other settings (train.num_steps); repeat those, or choose another --out" in line
 
 
+@pytest.mark.xdist_group("tables")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_ended_ends_the_training_that_it_began(folder, tmp_path, number):
+    started = []
+
+    def end(pid: int) -> None:
+        os.kill(pid, number)  # it alone
+        started.append(pid)
+
+    words = [*words_of(folder), "--out", str(tmp_path / "out")]
+    kill_when(words, lambda: any((tmp_path / "out").rglob("config.json")), end)
+    until = time.monotonic() + 10
+    while has_members(started[0]):
+        assert time.monotonic() < until, "train.py goes on alone"
+        time.sleep(0.1)
+
+
+def has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_what_is_missing_is_told_and_the_rest_goes_on(folder, tmp_path):
     words = words_of(folder, table="table1", settings={**SETTINGS, "model.pretrained": "/no/such/file"})
     result = command(*words, "--out", tmp_path / "out")
@@ -136,6 +165,8 @@ def test_what_is_missing_is_told_and_the_rest_goes_on(folder, tmp_path):
     reasons = result.stdout.split("Not measured:")[1]
     assert "no COCO (a folder with annotations) was given by --root" in reasons
     assert "/no/such/file" in reasons
+    assert "not measured: " in result.stderr
+    assert "error: " not in result.stderr  # of train.py: the command itself went well
     assert "| LSeg | ViT-L | - | published | 61.3 |" in result.stdout
 
 

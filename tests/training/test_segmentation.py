@@ -103,3 +103,12 @@ def test_a_weight_that_cannot_work_is_the_users_error(key, value):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=f"{key}={value}"):
         Segmentation(config, ANCHORS, Mean())
+
+
+@pytest.mark.parametrize("key", ["data.crop", "eval.resize"])
+def test_a_side_that_the_network_cannot_take_is_refused_before_training(key):
+    config = demo.get_config()
+    config.model.embedding_dim = 4
+    config.update_from_flattened_dict({key: 60})
+    with pytest.raises(UserError, match=f"{key}=60 must be a multiple of 8"):
+        Segmentation(config, ANCHORS, Mean()).build(jax.random.key(0))
