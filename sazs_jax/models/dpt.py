@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sazs_jax.models.batch_norm import batch_norm
+from sazs_jax.models.convolutions import BlockConvTranspose
 from sazs_jax.models.vit import ViTTap
 
 
@@ -26,8 +27,8 @@ class Reassemble(nnx.Module):
         c1, c2, _, c4 = self.channels
         self.readout = nnx.List(nnx.Linear(2 * dim, dim, dtype=dtype, rngs=rngs) for _ in self.channels)
         self.project = nnx.List(nnx.Conv(dim, c, (1, 1), dtype=dtype, rngs=rngs) for c in self.channels)
-        self.up4 = nnx.ConvTranspose(c1, c1, (4, 4), strides=4, padding="VALID", dtype=dtype, rngs=rngs)
-        self.up2 = nnx.ConvTranspose(c2, c2, (2, 2), strides=2, padding="VALID", dtype=dtype, rngs=rngs)
+        self.up4 = BlockConvTranspose(c1, c1, (4, 4), strides=4, padding="VALID", dtype=dtype, rngs=rngs)
+        self.up2 = BlockConvTranspose(c2, c2, (2, 2), strides=2, padding="VALID", dtype=dtype, rngs=rngs)
         self.down2 = nnx.Conv(c4, c4, (3, 3), strides=2, padding=1, dtype=dtype, rngs=rngs)
 
     def __call__(self, taps: Sequence[ViTTap]) -> list[Float[Array, "B _h _w _C"]]:
@@ -79,7 +80,9 @@ class FusionBlock(nnx.Module):
         if self.skip_unit is not None and skip is not None:
             x = x + self.skip_unit(skip, train=train)
         x = self.unit(x, train=train)
-        return self.out_conv(resize_aligned(x, size))
+        return resize_aligned(
+            self.out_conv(x), size
+        )  # in this order cheaper, and the same: the weights of a pixel add up to 1
 
 
 class DPTDecoder(nnx.Module):
@@ -122,10 +125,12 @@ class DPTDecoder(nnx.Module):
 
 def resize_aligned(x: Float[Array, "B h w C"], size: tuple[int, int]) -> Float[Array, "B h2 w2 C"]:
     """Bilinear resize with aligned corners: the centres of the corner cells stay where they are."""
-    for axis, (old, new) in enumerate(zip(x.shape[1:3], size, strict=True), start=1):
-        if old != new:
-            weights = jnp.asarray(_aligned_weights(old, new), x.dtype)  # (new, old)
-            x = jnp.moveaxis(jnp.tensordot(x, weights, axes=(axis, 1)), -1, axis)
+    (height, width), batch = x.shape[1:3], len(x)
+    if width != size[1]:
+        x = jnp.einsum("bhwc,vw->bhvc", x, jnp.asarray(_aligned_weights(width, size[1]), x.dtype))
+    if height != size[0]:  # a product for each image leaves the rows where they belong
+        weights = jnp.broadcast_to(jnp.asarray(_aligned_weights(height, size[0]), x.dtype), (batch, size[0], height))
+        x = jnp.einsum("bhwc,buh->buwc", x, weights)
     return x
 
 

@@ -1,16 +1,14 @@
 """EfficientNet-Lite0 (Tan and Le, 2019; the Lite variant has ReLU6 and no squeeze-and-excitation)."""
 
-import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sazs_jax.models.batch_norm import batch_norm
+from sazs_jax.models.convolutions import depthwise
 
 
 class Stage(NamedTuple):
@@ -181,37 +179,9 @@ def _conv(
         feature_group_count=groups,
         use_bias=False,
         dtype=dtype,
-        conv_general_dilated=_depthwise if groups > 1 else jax.lax.conv_general_dilated,
+        conv_general_dilated=depthwise if groups > 1 else jax.lax.conv_general_dilated,
         rngs=rngs,
     )
-
-
-def _depthwise(x: Array, kernel: Array, strides: Sequence[int], padding: str, **settings) -> Array:
-    """A convolution with a filter a channel; on a CPU as a sum over the kernel's taps.
-
-    XLA's CPU program for the gradient of a grouped convolution is some twenty times slower than that sum's.
-    """
-
-    def by_taps(x: Array, kernel: Array) -> Array:
-        height, width = x.shape[1:3]
-        rows, columns = kernel.shape[:2]
-        pads = jax.lax.padtype_to_pads((height, width), (rows, columns), strides, padding)
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        out_height, out_width = -(-height // strides[0]), -(-width // strides[1])  # 'SAME'
-        taps = (
-            x[:, i : i + (out_height - 1) * strides[0] + 1 : strides[0]][
-                :, :, j : j + (out_width - 1) * strides[1] + 1 : strides[1]
-            ]
-            * kernel[i, j, 0]
-            for i in range(rows)
-            for j in range(columns)
-        )
-        return functools.reduce(jnp.add, taps)
-
-    def by_convolution(x: Array, kernel: Array) -> Array:
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=by_taps, default=by_convolution)
 
 
 def _batch_norm(channels: int, *, axis_name: str | None, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.BatchNorm:

@@ -22,6 +22,7 @@ _REASSEMBLE_CHANNELS = {
     "vit_b16": (96, 192, 384, 768),
     "vit_l16": (256, 512, 1024, 1024),
 }
+COMPUTE_TYPES = ("float32", "bfloat16", "float16")
 ENCODERS = (*VIT_CONFIGS, *DRN_CONFIGS, "efficientnet_lite0")
 
 # The name of the axis that the training step maps over devices; BatchNorm statistics are averaged over it.
@@ -29,11 +30,11 @@ DEVICE_AXIS = "devices"
 
 
 class PixelOutput(NamedTuple):
-    """What the network says of an image, float32."""
+    """What the network says of an image."""
 
     embeddings: Float[Array, "B h w D"]  # F_V of paper 3.2, not normalised; stride 2 of ViT-DPT, 8 of DRN, 4 of Lite;
-    # without a decoder that of the encoder's last map: 16, 8, 32
-    boundary_logits: Float[Array, "B h2 w2"] | None  # paper 3.3, at stride 4; None without a boundary head
+    # without a decoder that of the encoder's last map: 16, 8, 32. In the type that the network computes in
+    boundary_logits: Float[Array, "B h2 w2"] | None  # paper 3.3, at stride 4, float32; None without a head
 
 
 class SAZS(nnx.Module):
@@ -52,6 +53,7 @@ class SAZS(nnx.Module):
         dropout: float = 0.0,
         dtype: jnp.dtype,
         remat: bool = False,
+        attention: str = "auto",
         freeze_encoder: bool = False,
         boundary: bool = False,
         batchnorm_axis: str | None = None,
@@ -68,7 +70,7 @@ class SAZS(nnx.Module):
         self.freeze_encoder = freeze_encoder
         if encoder in VIT_CONFIGS:
             vit = VIT_CONFIGS[encoder]
-            self.encoder = ViT(vit, dtype=dtype, remat=remat, rngs=rngs)
+            self.encoder = ViT(vit, dtype=dtype, remat=remat, attention=attention, rngs=rngs)
             channels, middle = (vit.dim,), (vit.dim, vit.patch_size)
         else:
             settings = {"axis_name": batchnorm_axis, "dtype": dtype, "remat": remat, "rngs": rngs}
@@ -126,7 +128,7 @@ class SAZS(nnx.Module):
             if dropout_keys is None:
                 raise ValueError("dropout is on and there are no keys for it")
             x = jax.vmap(lambda key, row: _drop(key, row, self.dropout))(dropout_keys, x)
-        return PixelOutput(self.head(x).astype(jnp.float32), boundary_logits)
+        return PixelOutput(self.head(x), boundary_logits)
 
 
 def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | None = None) -> SAZS:
@@ -135,8 +137,8 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | Non
     It has a boundary head where one of the losses that train it, `loss.shape_weight` and `loss.bce_weight`, is on.
     """
     settings = config.model
-    if settings.dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"model.dtype={settings.dtype!r} is unknown; choose float32, bfloat16 or float16")
+    if settings.dtype not in COMPUTE_TYPES:
+        raise UserError(f"model.dtype={settings.dtype!r} is unknown; choose one of {', '.join(COMPUTE_TYPES)}")
     return SAZS(
         settings.encoder,
         embedding_dim=settings.embedding_dim,
@@ -144,6 +146,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs, batchnorm_axis: str | Non
         dropout=settings.dropout,
         dtype=jnp.dtype(settings.dtype),
         remat=settings.remat,
+        attention=settings.attention,
         freeze_encoder=settings.freeze_encoder,
         boundary=bool(config.loss.shape_weight or config.loss.bce_weight),
         batchnorm_axis=batchnorm_axis,
@@ -163,9 +166,14 @@ def _drop(key: Key[Array, ""], x: Float[Array, "h w C"], rate: float) -> Float[A
 def cosine_logits(
     embeddings: Shaped[Array, "B h w D"], anchors: Shaped[Array, "K D"], scale: float = 1.0
 ) -> Float[Array, "B h w K"]:
-    """`scale` times the cosine of every pixel embedding with every anchor, in float32 (the exponents of Eq. 1)."""
-    embeddings = embeddings.astype(jnp.float32)
+    """`scale` times the cosine of every pixel embedding with every anchor (the exponents of Eq. 1), in float32.
+
+    The products are formed of the embeddings' type, their sums in float32, so 16-bit embeddings are never widened.
+    """
     anchors = anchors.astype(jnp.float32)
     anchors = anchors / jnp.maximum(jnp.linalg.norm(anchors, axis=-1, keepdims=True), 1e-6)
-    norms = jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-6)
-    return scale * jnp.einsum("bhwd,kd->bhwk", embeddings, anchors) / norms
+    products = jnp.einsum(
+        "bhwd,kd->bhwk", embeddings, anchors.astype(embeddings.dtype), preferred_element_type=jnp.float32
+    )
+    squares = jnp.sum(jnp.square(embeddings.astype(jnp.float32)), axis=-1, keepdims=True)
+    return scale * products * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))

@@ -6,12 +6,15 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from sazs_jax.models.attention import Kernel, attention, choose_kernel
+
 
 def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """CLIP's sigmoid approximation of GELU."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+@jax.checkpoint
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The exact GELU, x Phi(x) (timm's)."""
     return jax.nn.gelu(x, approximate=False)
@@ -31,6 +34,7 @@ class TransformerBlock(nnx.Module):
       mlp_dim: width of the hidden layer.
       activation: a key of `ACTIVATIONS`.
       causal: a token sees itself and those before it alone.
+      attention: the kernel, see `choose_kernel`.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class TransformerBlock(nnx.Module):
         activation: str,
         layer_norm_eps: float,
         causal: bool = False,
+        attention: str = "auto",
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.num_heads = num_heads
         self.activation = ACTIVATIONS[activation]
         self.causal = causal
+        self.attention_kernel: Kernel = choose_kernel(attention, dtype)
         self.norm1 = layer_norm(dim, layer_norm_eps, rngs=rngs)
         self.qkv = nnx.Linear(dim, 3 * dim, dtype=dtype, rngs=rngs)
         self.proj = nnx.Linear(dim, dim, dtype=dtype, rngs=rngs)
@@ -66,7 +72,7 @@ class TransformerBlock(nnx.Module):
         batch, length, dim = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, dim // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, 2, 0)  # each (B, N, heads, D / heads)
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        mixed = attention(query, key, value, causal=self.causal, kernel=self.attention_kernel)
         return self.proj(mixed.reshape(batch, length, dim))
 
 

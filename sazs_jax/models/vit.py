@@ -50,7 +50,7 @@ class ViT(nnx.Module):
     pixel_mean = 127.5
     pixel_std = 127.5
 
-    def __init__(self, config: ViTConfig, *, dtype: jnp.dtype, remat: bool, rngs: nnx.Rngs):
+    def __init__(self, config: ViTConfig, *, dtype: jnp.dtype, remat: bool, attention: str = "auto", rngs: nnx.Rngs):
         self.config = config
         self.dtype = dtype
         self.remat = remat
@@ -66,6 +66,7 @@ class ViT(nnx.Module):
                 config.mlp_ratio * dim,
                 activation="gelu",
                 layer_norm_eps=config.layer_norm_eps,
+                attention=attention,
                 dtype=dtype,
                 rngs=rngs,
             )

@@ -5,6 +5,7 @@ The official `.pth` files and timm's hub copies share timm's layout.
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
@@ -66,8 +67,8 @@ _LAYOUTS = {  # a key that tells the layout -> its table and what it may hold be
 }
 
 
-def load_dino(source: str, grid: int | None = None) -> ViT:
-    """A DINO ViT in float32, its position embeddings resized to a grid of grid x grid patches.
+def load_dino(source: str, grid: int | None = None, *, dtype: str = "float32") -> ViT:
+    """A DINO ViT, its position embeddings resized to a grid of grid x grid patches.
 
     Width, depth and patch follow from the tensors. `ViT.last_keys` gives the features of Eq. 4.
 
@@ -75,6 +76,7 @@ def load_dino(source: str, grid: int | None = None) -> ViT:
       source: a file of weights, a directory that holds one of WEIGHT_FILES, or a hub id such as
         "facebook/dino-vits16" or "timm/vit_small_patch16_224.dino".
       grid: patches a side; None: those that the file is for.
+      dtype: in which it computes; its parameters are float32.
 
     Raises:
       UserError: the file cannot be had, is damaged, or holds another model.
@@ -98,7 +100,7 @@ def load_dino(source: str, grid: int | None = None) -> ViT:
     depth = next(i for i in itertools.count() if marker.replace("0", str(i), 1) not in tensors)
     num_heads = max(dim // _HEAD_DIM, 1)
     config = ViTConfig(dim=dim, depth=depth, num_heads=num_heads, taps=(depth - 1,), patch_size=size, grid=grid)
-    module = nnx.eval_shape(lambda: ViT(config, dtype=np.dtype("float32"), remat=False, rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: ViT(config, dtype=jnp.dtype(dtype), remat=False, rngs=nnx.Rngs(0)))
     load_weights(module, tensors, rules, ignore=ignore, origin=str(path))
     return module
 

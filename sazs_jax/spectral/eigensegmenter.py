@@ -52,10 +52,12 @@ class Eigensegmenter:
             "count": self.settings.num_vectors,
             "solver": config.solver,
         }
-        self._decompose = partial(run_by_rows, _decompose, self._state, graphdef=graphdef, **settings)
+        self._decompose = partial(run_by_rows, decompose, self._state, graphdef=graphdef, **settings)
         self._cache = None
         if config.cache:
-            self._cache = EigenvectorCache(config.cache, config.features, config.grid, settings, self._state)
+            self._cache = EigenvectorCache(
+                config.cache, config.features, config.dtype, config.grid, settings, self._state
+            )
 
     @property
     def takes_embeddings(self) -> bool:
@@ -80,9 +82,20 @@ class Eigensegmenter:
         return self._cache.look_up(inputs, lambda: self._decompose((images, embeddings)))
 
 
-def _decompose(
+def decompose(
     state: Any, inputs: Any, *, graphdef: Any, color_weight: float, neighbours: int, count: int, solver: str
 ) -> Eigenvectors:
+    """The whole spectral step as one function to compile.
+
+    Args:
+      state: of the `Features`.
+      inputs: images, and the network's embeddings on the grid or None, as `Eigensegmenter` takes them.
+      graphdef: structure of the `Features`.
+      color_weight: lambda of Eq. 6.
+      neighbours: k of Eq. 5.
+      count: eigenvectors.
+      solver: one of SOLVERS.
+    """
     images, embeddings = inputs
     features = nnx.merge(graphdef, state)
     z = affinity(

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
 from sazs_jax.models.efficientnet import EfficientNetLite0
+from sazs_jax.models.sazs import COMPUTE_TYPES
 from sazs_jax.models.vit import ViT
 from sazs_jax.pretrained.dino import load_dino
 from sazs_jax.pretrained.efficientnet_lite0 import load_imagenet_weights
@@ -33,10 +34,10 @@ class Features(nnx.Module):
     """Features of the cells of a grid x grid raster, of the sources that a config names.
 
     Args:
-      config: the `spectral` group; `features`, `grid` and `dino` are used.
+      config: the `spectral` group; `features`, `grid`, `dino` and `dtype` are used.
 
     Raises:
-      UserError: an unknown source, or weights that cannot be had.
+      UserError: an unknown source or type, or weights that cannot be had.
     """
 
     def __init__(self, config: ConfigDict):
@@ -46,12 +47,14 @@ class Features(nnx.Module):
                 f"spectral.features={config.features!r}: {', '.join(map(repr, unknown))} unknown; "
                 f"expected {', '.join(SOURCES)}, or several joined by +"
             )
+        if config.dtype not in COMPUTE_TYPES:
+            raise UserError(f"spectral.dtype={config.dtype!r} is unknown; choose one of {', '.join(COMPUTE_TYPES)}")
         if set(names) == {"color"} and not config.color_weight:
             raise UserError("spectral.features=color is Z_shape alone; give spectral.color_weight above 0")
         self.grid = config.grid
         self.names = tuple(dict.fromkeys(names))
         self.dino = _load_dino(config) if "dino" in names else None
-        self.lite = _load_lite() if "lite" in names else None
+        self.lite = _load_lite(config.dtype) if "lite" in names else None
 
     def __call__(
         self, images: UInt8[Array, "B H W 3"], embeddings: Float[Array, "B g g D"] | None = None
@@ -68,7 +71,7 @@ class Features(nnx.Module):
             "embeddings": lambda: [_centred(embeddings)],
             "color": lambda: [jnp.zeros((len(images), self.grid, self.grid, 0))],
         }
-        sources = [[_unit(x) for x in found[name]()] for name in self.names]
+        sources = [[_unit(x.astype(jnp.float32)) for x in found[name]()] for name in self.names]
         maps = [x / len(source) ** 0.5 for source in sources for x in source]
         return jnp.concatenate([x.reshape(len(images), self.grid**2, -1) for x in maps], axis=-1)
 
@@ -86,14 +89,14 @@ class Features(nnx.Module):
 
 def _load_dino(config: ConfigDict) -> ViT:
     try:
-        return load_dino(config.dino, config.grid)
+        return load_dino(config.dino, config.grid, dtype=config.dtype)
     except UserError as error:
         raise UserError(f"spectral.dino: {error}; or choose spectral.features=lite, which needs no file") from error
 
 
-def _load_lite() -> EfficientNetLite0:
+def _load_lite(dtype: str) -> EfficientNetLite0:
     module = nnx.eval_shape(
-        lambda: EfficientNetLite0(axis_name=None, dtype=jnp.dtype("float32"), remat=False, rngs=nnx.Rngs(0))
+        lambda: EfficientNetLite0(axis_name=None, dtype=jnp.dtype(dtype), remat=False, rngs=nnx.Rngs(0))
     )
     load_imagenet_weights(module)
     return module

@@ -14,7 +14,14 @@ from sazs_jax.atomic import write_atomically
 from sazs_jax.errors import UserError
 
 # What may change when a run is taken up again: nothing that the losses depend on. Of the affine MLP the digest decides.
-_FREE_TO_CHANGE = ("data.cache", "loss.affine_mlp", "train.log_every", "train.image_every", "train.profile")
+_FREE_TO_CHANGE = (
+    "model.attention",
+    "data.cache",
+    "loss.affine_mlp",
+    "train.log_every",
+    "train.image_every",
+    "train.profile",
+)
 FREE_GROUPS = ("spectral", "eval")
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.

@@ -78,11 +78,22 @@ def make_train_step(
     *,
     devices: Sequence[Any] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """One step on all devices of all hosts, or on `devices`. `config` is the `train` group.
+    """`one_step` on all devices of all hosts, or on `devices`.
 
     The returned function takes the state as one copy (its buffers are donated) and this host's part of the batch, laid
-    out by `shard_batch`. It returns the new state and scalar metrics: `loss/total`, `loss/NAME` for each of the task's
-    losses, and the norms of gradient and update.
+    out by `shard_batch`.
+    """
+    step = one_step(graphdef, optimizer, task, config)
+    return map_over_devices(step, task.constants, donate_state=True, devices=devices)
+
+
+def one_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, task: Task, config: ConfigDict
+) -> Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]:
+    """One training step as a function that runs inside the mapped axis. `config` is the `train` group.
+
+    It takes the state, the task's constants and a part of the batch, and returns the new state and scalar metrics:
+    `loss/total`, `loss/NAME` for each of the task's losses, and the norms of gradient and update.
     """
     loss_and_grad = make_loss_and_grad(graphdef, task, config)
 
@@ -105,7 +116,7 @@ def make_train_step(
         )
         return state, metrics
 
-    return map_over_devices(train_step, task.constants, donate_state=True, devices=devices)
+    return train_step
 
 
 def map_over_devices(

@@ -1,0 +1,85 @@
+"""The kernel that forms multi-head attention: XLA's products and softmax, or cuDNN's flash attention."""
+
+import re
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from sazs_jax.errors import UserError
+
+Kernel = Literal["xla", "cudnn"]
+SETTINGS = ("auto", "xla", "cudnn")
+
+_MULTIPLE = 8  # cuDNN's kernels refuse an odd number of tokens, such as a class token and 30x30 patches
+_LEAST_CAPABILITY = 8.0  # Ampere
+
+
+def choose_kernel(setting: str, dtype: DTypeLike) -> Kernel:
+    """The kernel that a setting means on JAX's default device.
+
+    `cudnn` never holds the N x N weights of N tokens; it is there on NVIDIA GPUs, and for 16-bit types alone.
+
+    Args:
+      setting: one of SETTINGS; `auto` takes `cudnn` wherever it is there.
+      dtype: in which attention is computed.
+
+    Raises:
+      UserError: an unknown setting, or `cudnn` where it is not there.
+    """
+    if setting not in SETTINGS:
+        raise UserError(f"model.attention={setting!r} is unknown; choose one of {', '.join(SETTINGS)}")
+    settings: Any = jax.config  # whose attributes type checkers do not see
+    device = settings.jax_default_device or jax.devices()[0]
+    capability = str(getattr(device, "compute_capability", ""))
+    is_nvidia = re.fullmatch(r"\d+\.\d+", capability) is not None  # AMD's are names
+    has_cudnn = is_nvidia and float(capability) >= _LEAST_CAPABILITY and jnp.dtype(dtype).itemsize == 2
+    if setting == "cudnn" and not has_cudnn:
+        raise UserError(
+            f"model.attention=cudnn needs an NVIDIA GPU (Ampere or later) and 16 bits, and this is {device} "
+            f"with model.dtype={jnp.dtype(dtype).name}; choose model.attention=auto"
+        )
+    return "cudnn" if has_cudnn and setting != "xla" else "xla"
+
+
+def attention(
+    query: Float[Array, "B N heads d"],
+    key: Float[Array, "B N heads d"],
+    value: Float[Array, "B N heads d"],
+    *,
+    causal: bool = False,
+    kernel: Kernel = "xla",
+) -> Float[Array, "B N heads d"]:
+    """softmax(query key^T / sqrt(d)) value of every head (Vaswani et al., 2017).
+
+    Args:
+      query: of each token.
+      key: of each token.
+      value: of each token.
+      causal: a token sees itself and those before it alone.
+      kernel: see `choose_kernel`.
+    """
+    if kernel == "xla":
+        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="xla")
+    return padded_attention(query, key, value, causal=causal, kernel=kernel)
+
+
+def padded_attention(
+    query: Float[Array, "B N heads d"],
+    key: Float[Array, "B N heads d"],
+    value: Float[Array, "B N heads d"],
+    *,
+    causal: bool,
+    kernel: Kernel,
+) -> Float[Array, "B N heads d"]:
+    """`attention`, with tokens added up to a number that every kernel takes; nothing sees them."""
+    batch, length = query.shape[:2]
+    added = -length % _MULTIPLE
+    padded = [jnp.pad(x, ((0, 0), (0, added), (0, 0), (0, 0))) for x in (query, key, value)]
+    lengths = jnp.full((batch,), length, jnp.int32)
+    mixed = jax.nn.dot_product_attention(
+        *padded, is_causal=causal, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation=kernel
+    )
+    return mixed[:, :length]
