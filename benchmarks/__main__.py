@@ -6,7 +6,18 @@ import sys
 
 from sazs_jax.errors import UserError, exit_on_user_error, run_command
 
-NAMES = ("eigensolvers", "inference", "loading", "memory", "precision", "sizes", "spectral", "startup", "train_step")
+NAMES = (
+    "eigensolvers",
+    "inference",
+    "loading",
+    "memory",
+    "plan",
+    "precision",
+    "sizes",
+    "spectral",
+    "startup",
+    "train_step",
+)
 
 if __name__ == "__main__":
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a peer in PyTorch shares the GPU

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     if config.eval.fusion == "none":
         config.eval.fusion = "agreement+diffusion"
     model = nnx.jit(lambda: build_model(config, rngs=nnx.Rngs(0)))()
-    flops = network_flops(model, config.data.crop)
+    flops = network_flops(config, config.data.crop)
     network = Network(model)
     rows = []
     for size in batches((1, 6, 16)):

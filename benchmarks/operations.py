@@ -1,4 +1,4 @@
-"""Floating-point operations by XLA's own count; a multiply-add is two."""
+"""Floating-point operations by XLA's own count, before it compiles; a multiply-add is two."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,18 +6,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from ml_collections import ConfigDict
 
-from sazs_jax.models.sazs import SAZS
+from benchmarks.programs import lowered
+from sazs_jax.models.sazs import build_model
 
 
 def flops(function: Callable, *arguments: Any) -> float:
-    """Operations of a compiled function on one device by XLA's cost analysis; the body of a loop counts once."""
-    analysis: Any = jax.jit(function).lower(*arguments).compile().cost_analysis()
-    return float(analysis["flops"])
+    """Operations of a function; the body of a loop counts once."""
+    return _count(jax.jit(function).lower(*arguments))
 
 
-def network_flops(model: SAZS, side: int) -> float:
+def program_flops(name: str, config: ConfigDict) -> float:
+    """Operations of a program of `programs.lowered` on one of this host's devices, which share the batch."""
+    config = _counted(config)
+    config.data.batch_size //= jax.local_device_count()
+    return _count(lowered(name, config, jax.local_devices()[0]))
+
+
+def network_flops(config: ConfigDict, side: int) -> float:
     """Operations of the network from one image of side x side pixels to its embeddings."""
-    graph, state = nnx.split(model)
+    graph, state = nnx.split(nnx.eval_shape(lambda: build_model(_counted(config), rngs=nnx.Rngs(0))))
     pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     return flops(lambda state, pixels: nnx.merge(graph, state)(pixels).embeddings, state, pixels)
+
+
+def _counted(config: ConfigDict) -> ConfigDict:
+    """With XLA's own attention: in another kernel it sees no operations."""
+    config = config.copy_and_resolve_references()
+    config.model.attention = "xla"
+    return config
+
+
+def _count(program: Any) -> float:
+    return float(program.cost_analysis()["flops"])

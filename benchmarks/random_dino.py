@@ -1,6 +1,8 @@
 """An eigensegmenter that needs no file: DINO of the published S/16 size, with random weights."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -21,8 +23,15 @@ def eigensegmenter(spectral: ConfigDict, solver: str) -> Eigensegmenter:
     Raises:
       UserError: a setting that cannot work.
     """
+    with with_weights(spectral) as config:
+        config.solver = solver
+        return Eigensegmenter(config)
+
+
+@contextlib.contextmanager
+def with_weights(spectral: ConfigDict) -> Iterator[ConfigDict]:
+    """A copy of the `spectral` group whose `dino`, where it is the default, is a file that is there for now."""
     config = spectral.copy_and_resolve_references()
-    config.solver = solver
     with tempfile.TemporaryDirectory() as folder:
         if "dino" in config.features.split("+") and config.dino == get_config().spectral.dino:
             config.dino = str(Path(folder) / "dino.safetensors")
@@ -30,4 +39,4 @@ def eigensegmenter(spectral: ConfigDict, solver: str) -> Eigensegmenter:
                 lambda: ViT(VIT_CONFIGS[ENCODER], dtype=jnp.dtype("float32"), remat=False, rngs=nnx.Rngs(0))
             )()
             write_weights(config.dino, module, {})
-        return Eigensegmenter(config)
+        yield config

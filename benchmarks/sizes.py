@@ -59,7 +59,7 @@ def _cases(config: ConfigDict, model: SAZS) -> Iterator[tuple[str, list[Case]]]:
         anchors = random_anchors(words, config.model.embedding_dim)
         grid = jax.eval_shape(network.embed, pixels).shape[1:3]
         cosine = 2 * grid[0] * grid[1] * config.model.embedding_dim * words
-        operations = batch * (network_flops(model, side) + cosine + _UPSAMPLING * side * side * words)
+        operations = batch * (network_flops(config, side) + cosine + _UPSAMPLING * side * side * words)
         return size, prediction(network, pixels, anchors), operations
 
     yield "side", [case(number, 1, number, 20) for number in _SIDES.value]

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.operations import program_flops
 from benchmarks.options import PEER, REPEATS, batches, setting
 from benchmarks.peers import peers
 from benchmarks.report import publish
@@ -47,14 +48,14 @@ def _row(config: ConfigDict, steps: int) -> dict[str, Any]:
     runs |= {name: lambda peer=peer: peer.train(batch, steps) for name, peer in others.items()}
     times = interleaved(runs, REPEATS.value)
     seconds = float(np.median(times["jax"])) / steps
-    flops = training.flops(batch)
+    operations = program_flops("train", config)
     return {
         "batch": config.data.batch_size,
         "milliseconds": 1000 * seconds,
         "images_per_second": config.data.batch_size / seconds,
-        "gigaflops_a_device": flops / 1e9,
+        "gigaflops_a_device": operations / 1e9,
         "peak_teraflops": product.teraflops(times),
-        "share_of_peak": product.share(times, "jax", steps * flops),
+        "share_of_peak": product.share(times, "jax", steps * operations),
         **{f"ratio_{name}": ratio(times, name, "jax") for name in others},
         **({"peer": absent} if absent else {}),
     }

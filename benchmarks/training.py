@@ -7,7 +7,6 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from benchmarks.operations import flops
 from sazs_jax.edges import TILE
 from sazs_jax.errors import UserError
 from sazs_jax.models.affine_mlp import AffineMLP
@@ -58,7 +57,3 @@ class Training:
         """Go one step on; its metrics, on the device."""
         self._state, metrics = self._step(self._state, shard_batch(batch))
         return metrics
-
-    def flops(self, batch: Batch) -> float:
-        """Operations of one step on one device."""
-        return flops(self._step, self._state, shard_batch(batch))

@@ -77,7 +77,7 @@ def cost(config: ConfigDict) -> dict[str, Any]:
         "batch_size": batch,
         "fusion": rule,
         "parameters": parameters(model),
-        "gigaflops": network_flops(model, side) / 1e9,
+        "gigaflops": network_flops(config, side) / 1e9,
         "milliseconds_per_image": 1000 * median_seconds(predict, _REPEATS) / batch,
     }
 
