@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 _BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "u32": 4, "s32": 4, "f32": 4, "u64": 8, "s64": 8, "f64": 8}
+_SLICES = {"dynamic-slice", "gather", "slice"}
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
@@ -94,11 +95,25 @@ def _walk(computations, name: str, times: int, source_of) -> Iterator[Kernel]:
             operations = _operations(one, operands)
             if one.opcode == "fusion":
                 parts = computations.get(inner.get("calls", ""), {})
+                size -= _left_alone(parts)
                 operations = sum(
                     _operations(part, [parts[operand].shapes for operand in part.operands if operand in parts])
                     for part in parts.values()
                 )
             yield Kernel(one.name, source_of(one.rest), size, operations, times)
+
+
+def _left_alone(parts: Mapping[str, _Instruction]) -> int:
+    """Bytes of a fusion's operands that it does not touch, for it takes slices of them or writes into them."""
+    alone = 0
+    for whole in (part for part in parts.values() if part.opcode == "parameter"):
+        users = [part for part in parts.values() if whole.name in part.operands]
+        if users and all(user.opcode in _SLICES and user.operands[0] == whole.name for user in users):
+            alone += max(_size(whole.shapes) - sum(_size(user.shapes) for user in users), 0)
+        elif [user.opcode for user in users] == ["dynamic-update-slice"] and users[0].operands[0] == whole.name:
+            update = parts.get(users[0].operands[1])
+            alone += 2 * (_size(whole.shapes) - _size(update.shapes)) if update else 0  # of operand and result
+    return alone
 
 
 def _operations(one: _Instruction, operands: Sequence[Sequence[tuple[str, list[int]]]]) -> float:

@@ -19,7 +19,9 @@ from sazs_jax.spectral.features import to_grid
 
 LARGEST_SIDE = 1024  # of the network's input at an image's own size; larger images are shrunk to it
 CANVAS_STEP = 64  # canvases are multiples of this, so that few programs compile
-CHUNK_ELEMENTS = 1 << 26  # upsampled logits alive at a time (floats, over the whole batch)
+# Upsampled logits alive at a time (floats, over the whole batch). A CPU is faster on what its caches hold; an
+# accelerator reads the best so far anew for each chunk.
+CHUNK_ELEMENTS, CPU_CHUNK_ELEMENTS = 1 << 26, 1 << 22
 
 Item = TypeVar("Item")
 
@@ -203,8 +205,26 @@ def upsampled_argmax(
       canvas: see `upsample`.
       values: what the second result is taken from, upsampled likewise; by default the logits.
     """
+    by_chunks = partial(_argmax_by_chunks, canvas=canvas)
+    return jax.lax.platform_dependent(
+        logits,
+        sizes,
+        values,
+        cpu=partial(by_chunks, limit=CPU_CHUNK_ELEMENTS),
+        default=partial(by_chunks, limit=CHUNK_ELEMENTS),
+    )
+
+
+def _argmax_by_chunks(
+    logits: Float[Array, "B h w K"],
+    sizes: Int[Array, "B 2"],
+    values: Float[Array, "B h w K"] | None,
+    *,
+    canvas: tuple[int, int],
+    limit: int,
+) -> tuple[Int[Array, "B H W"], Float[Array, "B H W"]]:
     batch, h, w, classes = logits.shape
-    chunk = max(1, min(classes, CHUNK_ELEMENTS // (batch * canvas[0] * canvas[1])))
+    chunk = max(1, min(classes, limit // (batch * canvas[0] * canvas[1])))
     chunks = -(-classes // chunk)
     padding = ((0, 0), (0, 0), (0, 0), (0, chunks * chunk - classes))
 

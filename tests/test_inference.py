@@ -52,7 +52,8 @@ def test_upsampling_equals_jax_image_resize():
 
 @pytest.mark.parametrize("limit", [1 << 26, 2 * 64 * 64 * 4, 1])
 def test_argmax_of_many_labels_in_chunks_equals_the_plain_one(limit, monkeypatch):
-    monkeypatch.setattr(inference, "CHUNK_ELEMENTS", limit)
+    for name in ("CHUNK_ELEMENTS", "CPU_CHUNK_ELEMENTS"):
+        monkeypatch.setattr(inference, name, limit)
     logits = jax.random.normal(jax.random.key(2), (2, 8, 8, 11))
     logits = logits.at[..., 7].set(logits[..., 3])  # of equal ones the first wins
     sizes = jnp.array([[40, 64], [64, 33]])

@@ -32,10 +32,19 @@ StackFrames
   ROOT %scaled = f32[8]{0} fusion(%p), kind=kLoop, calls=%none, metadata={op_name="jit(step)/mul" stack_frame_id=1}
 }
 
+%cut_body (whole: f32[99,8], at: s32[]) -> f32[8] {
+  %whole = f32[99,8]{1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %row = f32[1,8]{1,0} dynamic-slice(%whole, %at, %at), dynamic_slice_sizes={1,8}
+  ROOT %flat = f32[8]{0} bitcast(%row)
+}
+
 ENTRY %main (x: bf16[2,10,10,4], k: bf16[6,3,3,4]) -> bf16[2,10,10,6] {
   %x = bf16[2,10,10,4]{3,2,1,0} parameter(0)
   %k = bf16[6,3,3,4]{3,2,1,0} parameter(1)
   %v = f32[8]{0} parameter(2)
+  %big = f32[99,8]{1,0} parameter(4)
+  %i = s32[] parameter(5)
   %q = bf16[2,16,4,8]{3,2,1,0} parameter(3)
   %conv = (bf16[2,10,10,6]{3,2,1,0}, u8[0]{0}) custom-call(%x, %k), window={size=3x3 pad=1_1x1_1}, \
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={op_name="a" stack_frame_id=2}
@@ -46,6 +55,7 @@ metadata={op_name="transpose(jvp())/conv" stack_frame_id=2}
   %input = (bf16[2,10,10,4]{3,2,1,0}, u8[0]{0}) custom-call(%y, %k), window={size=3x3 pad=1_1x1_1}, \
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
   %mixed = (bf16[2,16,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaSoftmax"
+  %cut = f32[8]{0} fusion(%big, %i), kind=kLoop, calls=%cut_body
   ROOT %loop = f32[8]{0} while(%v), condition=%none, body=%body, backend_config={"known_trip_count":{"n":"5"}}
 }
 """.replace("\\\n", "")
@@ -60,7 +70,8 @@ def test_kernels_of_a_gpu_program():
     assert found["filter"].operations == found["input"].operations == convolution
     assert found["mixed"].operations == 2 * 2 * 2 * 4 * 16 * 16 * 8
     assert found["scaled"] == Kernel("scaled", "models/vit.py:87", 2 * 8 * 4, 0, 5)
-    assert set(found) == {"conv", "filter", "input", "mixed", "scaled"}
+    assert found["cut"].bytes == 4 * (8 + 1 + 8)  # of the large operand one row alone is read
+    assert set(found) == {"conv", "filter", "input", "mixed", "scaled", "cut"}
 
 
 def test_the_floor_is_the_larger_of_traffic_and_operations():
