@@ -13,7 +13,8 @@ from sazs_jax.errors import UserError
 Kernel = Literal["xla", "cudnn"]
 SETTINGS = ("auto", "xla", "cudnn")
 
-_MULTIPLE = 8  # cuDNN's kernels refuse an odd number of tokens, such as a class token and 30x30 patches
+# cuDNN's kernels refuse an odd number of tokens, such as a class token and 30x30 patches; tensor cores take eight.
+CUDNN_MULTIPLE = 8
 _LEAST_CAPABILITY = 8.0  # Ampere
 
 
@@ -49,6 +50,7 @@ def attention(
     key: Float[Array, "B N heads d"],
     value: Float[Array, "B N heads d"],
     *,
+    length: int | None = None,
     causal: bool = False,
     kernel: Kernel = "xla",
 ) -> Float[Array, "B N heads d"]:
@@ -58,28 +60,20 @@ def attention(
       query: of each token.
       key: of each token.
       value: of each token.
+      length: the tokens from here on are padding, which no other token sees; None: there is none.
       causal: a token sees itself and those before it alone.
       kernel: see `choose_kernel`.
     """
-    if kernel == "xla":
-        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="xla")
-    return padded_attention(query, key, value, causal=causal, kernel=kernel)
-
-
-def padded_attention(
-    query: Float[Array, "B N heads d"],
-    key: Float[Array, "B N heads d"],
-    value: Float[Array, "B N heads d"],
-    *,
-    causal: bool,
-    kernel: Kernel,
-) -> Float[Array, "B N heads d"]:
-    """`attention`, with tokens added up to a number that every kernel takes; nothing sees them."""
-    batch, length = query.shape[:2]
-    added = -length % _MULTIPLE
-    padded = [jnp.pad(x, ((0, 0), (0, added), (0, 0), (0, 0))) for x in (query, key, value)]
-    lengths = jnp.full((batch,), length, jnp.int32)
+    batch, tokens = query.shape[:2]
+    added = -tokens % CUDNN_MULTIPLE if kernel == "cudnn" else 0
+    if not added and length in (None, tokens):
+        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=kernel)
+    lengths = jnp.full((batch,), length or tokens, jnp.int32)
     mixed = jax.nn.dot_product_attention(
-        *padded, is_causal=causal, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation=kernel
+        *(jnp.pad(x, ((0, 0), (0, added), (0, 0), (0, 0))) for x in (query, key, value)),
+        is_causal=causal,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation=kernel,
     )
-    return mixed[:, :length]
+    return mixed[:, :tokens]

@@ -61,19 +61,19 @@ class TransformerBlock(nnx.Module):
         self.fc1 = nnx.Linear(dim, mlp_dim, dtype=dtype, rngs=rngs)
         self.fc2 = nnx.Linear(mlp_dim, dim, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        """The block's output tokens."""
-        x = x + self.attend(self.norm1(x)).astype(x.dtype)
+    def __call__(self, x: Float[Array, "B N D"], length: int | None = None) -> Float[Array, "B N D"]:
+        """The block's output tokens. Those from `length` on are padding, which no other token sees."""
+        x = x + self.attend(self.norm1(x), length).astype(x.dtype)
         hidden = self.activation(self.fc1(self.norm2(x)))
         return x + self.fc2(hidden).astype(x.dtype)
 
-    def attend(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        """Multi-head self-attention of normalised tokens."""
-        batch, length, dim = x.shape
-        qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, dim // self.num_heads)
+    def attend(self, x: Float[Array, "B N D"], length: int | None = None) -> Float[Array, "B N D"]:
+        """Multi-head self-attention of normalised tokens; `length` as in the call."""
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, 2, 0)  # each (B, N, heads, D / heads)
-        mixed = attention(query, key, value, causal=self.causal, kernel=self.attention_kernel)
-        return self.proj(mixed.reshape(batch, length, dim))
+        mixed = attention(query, key, value, length=length, causal=self.causal, kernel=self.attention_kernel)
+        return self.proj(mixed.reshape(batch, tokens, dim))
 
 
 def layer_norm(dim: int, eps: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from sazs_jax.models.attention import CUDNN_MULTIPLE
 from sazs_jax.models.transformer import TransformerBlock
 
 
@@ -72,6 +73,8 @@ class ViT(nnx.Module):
             )
             for _ in range(max(config.taps) + 1)
         )
+        # Padded once here, the products of every block fit the GPU's tensor cores as well.
+        self.token_multiple = CUDNN_MULTIPLE if self.blocks[0].attention_kernel == "cudnn" else 1
 
     @property
     def size_multiple(self) -> int:
@@ -81,32 +84,43 @@ class ViT(nnx.Module):
     def __call__(self, x: Float[Array, "B H W 3"], *, train: bool = False) -> list[ViTTap]:
         """The outputs of the tapped blocks; h = H / patch, w = W / patch. `train` makes no difference."""
         tokens, (height, width) = self.embed(x)
-        run_block = nnx.remat(TransformerBlock.__call__) if self.remat else TransformerBlock.__call__
+        length = 1 + height * width
+
+        def run_block(block: TransformerBlock, tokens: Array) -> Array:
+            return block(tokens, length)
+
+        if self.remat:
+            run_block = nnx.remat(run_block)
         taps = []
         for index, block in enumerate(self.blocks):
             tokens = run_block(block, tokens)
             if index in self.config.taps:
-                taps.append(ViTTap(tokens[:, 0], tokens[:, 1:].reshape(len(x), height, width, -1)))
+                taps.append(ViTTap(tokens[:, 0], tokens[:, 1:length].reshape(len(x), height, width, -1)))
         return taps
 
     def embed(self, x: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B N D"], tuple[int, int]]:
-        """Class and patch tokens with positions, N = 1 + rows * columns, and the patches' grid (rows, columns)."""
+        """Class and patch tokens with positions, and the patches' grid (rows, columns).
+
+        N is 1 + rows * columns, or with zeros after them the next multiple of `token_multiple`.
+        """
         x = self.patch_embed(x.astype(self.dtype))
         batch, height, width, dim = x.shape
         tokens = x.reshape(batch, height * width, dim)
         cls = jnp.broadcast_to(self.cls_token[...].astype(self.dtype), (batch, 1, dim))
         tokens = jnp.concatenate([cls, tokens], axis=1)  # (B, 1 + hw, D)
         positions = resize_positions(self.pos_embed[...], (height, width)).astype(self.dtype)
-        return tokens + positions, (height, width)
+        padding = ((0, 0), (0, -tokens.shape[1] % self.token_multiple), (0, 0))
+        return jnp.pad(tokens + positions, padding), (height, width)
 
     def last_keys(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w D"]:
         """The patches' keys in the last block's attention, all heads one after the other."""
         tokens, (height, width) = self.embed(x)
+        length = 1 + height * width
         for block in self.blocks[:-1]:
-            tokens = block(tokens)
+            tokens = block(tokens, length)
         last = self.blocks[-1]
         _, keys, _ = jnp.split(last.qkv(last.norm1(tokens)), 3, axis=-1)
-        return keys[:, 1:].reshape(len(x), height, width, -1)
+        return keys[:, 1:length].reshape(len(x), height, width, -1)
 
 
 def resize_positions(embeddings: Float[Array, "1 M D"], grid: tuple[int, int]) -> Float[Array, "1 N D"]:

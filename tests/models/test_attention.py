@@ -10,8 +10,10 @@ from flax import nnx
 
 from configs.defaults import get_config
 from sazs_jax.errors import UserError
-from sazs_jax.models.attention import attention, choose_kernel, padded_attention
+from sazs_jax.models.attention import attention, choose_kernel
 from sazs_jax.models.sazs import build_model
+from sazs_jax.models.vit import VIT_CONFIGS, ViT
+from tests.random_weights import random_weights
 
 CPU, TPU = SimpleNamespace(platform="cpu"), SimpleNamespace(platform="tpu", core_on_chip=0)
 H100, V100 = SimpleNamespace(compute_capability="9.0"), SimpleNamespace(compute_capability="7.0")
@@ -24,18 +26,37 @@ def on_device(monkeypatch):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("length", [5, 8, 21])  # an odd number, one that needs no padding, more than one multiple
-def test_padding_to_a_kernels_multiple_changes_neither_values_nor_gradients(length, causal):
+def test_padding_changes_neither_values_nor_gradients(causal):
     random = np.random.default_rng(0)
-    inputs = [jnp.asarray(random.normal(size=(2, length, 3, 4)), jnp.float32) for _ in range(3)]
-    results = [
-        jax.value_and_grad(lambda q, k, v, f=f: jnp.sum(jnp.sin(f(q, k, v, causal=causal, kernel="xla"))), (0, 1, 2))(
-            *inputs
-        )
-        for f in (padded_attention, attention)
-    ]
-    assert padded_attention(*inputs, causal=causal, kernel="xla").shape == inputs[0].shape
+    inputs = [jnp.asarray(random.normal(size=(2, 5, 3, 4)), jnp.float32) for _ in range(3)]
+
+    def padded(query, key, value):
+        longer = (jnp.pad(x, ((0, 0), (0, 3), (0, 0), (0, 0)), constant_values=9.0) for x in (query, key, value))
+        return attention(*longer, length=5, causal=causal)[:, :5]
+
+    def plain(query, key, value):
+        return attention(query, key, value, causal=causal)
+
+    results = [jax.value_and_grad(lambda *x, f=f: jnp.sum(jnp.sin(f(*x))), (0, 1, 2))(*inputs) for f in (padded, plain)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_vit_that_pads_its_tokens_gives_the_same_taps_and_keys(remat):
+    settings = {"dtype": jnp.dtype("float32"), "remat": remat}
+    vit = random_weights(lambda: ViT(VIT_CONFIGS["vit_tiny"], rngs=nnx.Rngs(0), **settings))
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 24, 3)), jnp.float32)
+
+    def loss(vit):
+        return sum(jnp.sum(jnp.sin(tap.patches + tap.cls[:, None, None])) for tap in vit(images))
+
+    def outputs():
+        return nnx.value_and_grad(loss)(vit), vit(images), vit.last_keys(images)
+
+    plain = outputs()
+    vit.token_multiple = 8  # as with cuDNN's kernel: 7 tokens become 8
+    assert vit.embed(images)[0].shape[1] == 8
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), outputs(), plain)
 
 
 @pytest.mark.parametrize(
