@@ -63,7 +63,7 @@ def run(*command: str) -> None:
         # On a CPU, a device a core: the mapped step then uses them better than one device does.
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={2 if (os.cpu_count() or 1) > 1 else 1}",
         "JAX_COMPILATION_CACHE_DIR": str(RUN / "programs"),
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     status = subprocess.run([sys.executable, *command], env=environment | os.environ).returncode
     if status:  # 2: it has told why in its one line

@@ -24,7 +24,7 @@ class Kernel(NamedTuple):
     times: int
 
     def floor(self, bandwidth: float, peak: float) -> float:
-        """Seconds that it takes at least, with so many bytes and operations a second."""
+        """Seconds at so many bytes and operations a second, if every byte comes from memory and goes there."""
         return self.times * max(self.bytes / bandwidth, self.operations / peak)
 
 
@@ -92,6 +92,10 @@ def _walk(computations, name: str, times: int, source_of) -> Iterator[Kernel]:
         elif one.opcode not in _FREE:
             operands = [instructions[operand].shapes for operand in one.operands if operand in instructions]
             size = _size(one.shapes) + sum(map(_size, operands))
+            if one.opcode in _SLICES:
+                size = 2 * _size(one.shapes)
+            elif one.opcode == "dynamic-update-slice":
+                size = 2 * _size(operands[1])
             operations = _operations(one, operands)
             if one.opcode == "fusion":
                 parts = computations.get(inner.get("calls", ""), {})
@@ -129,6 +133,8 @@ def _operations(one: _Instruction, operands: Sequence[Sequence[tuple[str, list[i
     if one.opcode == "convolution" or "$conv" in called:
         window = re.search(r"window=\{size=([\dx]+)", one.rest)
         taps = math.prod(int(side) for side in window[1].split("x")) if window else 1
+        zeros = re.search(r"lhs_dilate=([\dx]+)", one.rest)  # put between the image's cells
+        taps /= math.prod(int(step) for step in zeros[1].split("x")) if zeros else 1
         labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.rest)
         assert labels
         kernel = labels[2]

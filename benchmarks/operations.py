@@ -32,9 +32,9 @@ def network_flops(config: ConfigDict, side: int) -> float:
 
 
 def _counted(config: ConfigDict) -> ConfigDict:
-    """With XLA's own attention: in another kernel it sees no operations."""
+    """With XLA's own attention, for it sees no operations in another kernel, and without a loop over microbatches."""
     config = config.copy_and_resolve_references()
-    config.model.attention = "xla"
+    config.model.attention, config.train.accumulate = "xla", 1
     return config
 
 

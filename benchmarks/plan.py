@@ -2,10 +2,12 @@
 
 JAX_PLATFORMS=cpu python -m benchmarks plan [--chip h100] [--task train --task predict --task decompose] [--batch 16]
 
-Programs are compiled for the chip, not run, so nothing is measured: `floor_milliseconds` is what each kernel takes at
-least at the peaks of the chip's data sheet, the larger of its bytes over the bandwidth and its operations over the
-dense bfloat16 peak, added up. Without --chip it is this machine's own plan, without floors. `decompose` is the partial
-spectral step, pixels to eigenvectors, with DINO S/16.
+Programs are compiled for the chip, not run, so nothing is measured. `floor_milliseconds` adds up what each kernel takes
+at the peaks of the chip's data sheet: the larger of its bytes over the bandwidth, if all of them come from memory, and
+its operations over the dense bfloat16 peak, whatever type it computes in. Products, convolutions and attention count as
+operations, what eigensolvers and Cholesky factors do inside does not. Without --chip it is this machine's own plan,
+without floors. `decompose` is the spectral step with `spectral.solver`, pixels to eigenvectors; DINO, if it is asked
+for, is S/16 in `spectral.dtype`.
 
 Compiling for an absent GPU needs `pip install 'jax[cuda12]'`. XLA chooses kernels by trying them; here it cannot, so
 products are left to cuBLAS.
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         encoder=config.model.encoder,
         side=config.data.crop,
         dtype=config.model.dtype,
+        spectral_dtype=config.spectral.dtype,
         words=_WORDS.value,
         nodes=config.spectral.grid**2,
         solver=config.spectral.solver,

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.random_dino import with_weights
 from benchmarks.training import NUM_ANCHORS, random_anchors
+from sazs_jax.errors import UserError
 from sazs_jax.inference import upsampled_argmax
-from sazs_jax.models.sazs import DEVICE_AXIS, build_model, cosine_logits
+from sazs_jax.models.sazs import DEVICE_AXIS, SAZS, build_model, cosine_logits
 from sazs_jax.spectral.eigensegmenter import decompose
 from sazs_jax.spectral.features import Features
 from sazs_jax.spectral.fusion import FusionSettings
@@ -34,6 +35,9 @@ def lowered(name: str, config: ConfigDict, device: Any, *, words: int = 20) -> A
       config: the whole config; batches are of `data.batch_size` images of `data.crop` pixels a side.
       device: that it is for.
       words: labels of `predict`.
+
+    Raises:
+      UserError: images of a side that the network does not take.
     """
     mesh = Mesh(np.array([device]), (DEVICE_AXIS,))
 
@@ -65,7 +69,7 @@ def _training(config: ConfigDict, device: Any) -> _Program:
     graphs = []
 
     def initial_state():
-        graph, state = create_state(build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=DEVICE_AXIS), optimizer)
+        graph, state = create_state(_network(config, batchnorm_axis=DEVICE_AXIS), optimizer)
         graphs.append(graph)
         return state
 
@@ -79,7 +83,7 @@ def _training(config: ConfigDict, device: Any) -> _Program:
 def _prediction(config: ConfigDict, device: Any, words: int) -> _Program:
     """Pixels to label maps."""
     with jax.default_device(device):
-        graph, state = nnx.split(nnx.eval_shape(lambda: build_model(config, rngs=nnx.Rngs(0))))
+        graph, state = nnx.split(nnx.eval_shape(lambda: _network(config)))
 
     def predict(state, images, anchors):
         logits = cosine_logits(nnx.merge(graph, state)(images).embeddings, anchors)
@@ -108,6 +112,13 @@ def _decomposition(config: ConfigDict, device: Any) -> _Program:
 
     embeddings = (config.data.batch_size, spectral.grid, spectral.grid, config.model.embedding_dim)
     return eigenvectors, (state, _images(config), jax.ShapeDtypeStruct(embeddings, jnp.float32))
+
+
+def _network(config: ConfigDict, *, batchnorm_axis: str | None = None) -> SAZS:
+    model = build_model(config, rngs=nnx.Rngs(0), batchnorm_axis=batchnorm_axis)
+    if config.data.crop % model.size_multiple:
+        raise UserError(f"data.crop={config.data.crop} must be a multiple of {model.size_multiple} for this encoder")
+    return model
 
 
 def _images(config: ConfigDict) -> jax.ShapeDtypeStruct:

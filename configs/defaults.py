@@ -14,9 +14,7 @@ def get_config() -> ConfigDict:
     config.model.decoder_width = 256  # channels of DPT, or of DRN's pyramid pooling; 0: no decoder, a linear projection
     config.model.dropout = 0.0  # share of the decoder's output that is zeroed in training
     config.model.dtype = "bfloat16"  # compute type; parameters, losses and norms stay float32
-    config.model.attention = (
-        "auto"  # kernel of a ViT's attention: xla; cudnn: NVIDIA, 16 bits; auto: cudnn if it is there
-    )
+    config.model.attention = "auto"  # kernel in a ViT: cuDNN's on NVIDIA GPUs in 16 bits, else XLA's; xla: XLA's
     config.model.remat = False  # recompute the encoder's blocks in the backward pass: less memory, more time
     config.model.freeze_encoder = False  # train the decoder alone
 
@@ -90,7 +88,7 @@ def get_config() -> ConfigDict:
         "dino"  # of Eq. 4: dino, lite, embeddings, or several by +; color: none; "": no eigensegments
     )
     config.spectral.dino = "facebook/dino-vits16"  # hub id, directory or file of DINO's weights
-    config.spectral.dtype = "float32"  # in which dino and lite compute; bfloat16: faster on accelerators, less exact
+    config.spectral.dtype = "float32"  # in which dino and lite compute; float16, bfloat16: faster on accelerators
     config.spectral.grid = 30  # cells a side of the grid that the image is squashed to; its square is the nodes
     config.spectral.color_weight = 0.0  # lambda of Eq. 6; 0: without Z_shape
     config.spectral.neighbors = 20  # k of Eq. 5

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -19,7 +20,8 @@ def keep_programs() -> None:
     A command calls this before it computes anything. Where the user gave JAX a folder (JAX_COMPILATION_CACHE_DIR), or
     an empty one for none, nothing is changed. Where nothing can be written, that is told in one line and nothing kept.
     """
-    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+    settings: Any = jax.config  # whose attributes type checkers do not see
+    if settings.jax_compilation_cache_dir is not None or not settings.jax_enable_compilation_cache:
         return
     folder = cache_folder() / "programs"
     with contextlib.suppress(OSError):
@@ -28,4 +30,5 @@ def keep_programs() -> None:
         print(f"warning: no program can be kept in {folder}; $SAZS_CACHE names another cache", file=sys.stderr)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many sizes make many small programs
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many sizes make many small programs

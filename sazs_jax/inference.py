@@ -133,7 +133,10 @@ class Network:
         return jax.device_put(rows, self._by_row if len(rows) % self._num_devices == 0 else self._whole)
 
     def embed(self, pixels: UInt8[np.ndarray, "B H W 3"]) -> Float[Array, "B h w D"]:
-        """Embeddings at decoder resolution, not normalised. H and W are multiples of `size_multiple`."""
+        """Embeddings at decoder resolution, not normalised, in the type that the network computes in.
+
+        H and W are multiples of `size_multiple`.
+        """
         return _embed(self._graphdef, self._state, self.put(pixels))
 
     def cosine(
@@ -151,13 +154,13 @@ class Network:
 
 @partial(jax.jit, static_argnums=0)
 def _embed(graphdef, state, images):
-    return nnx.merge(graphdef, state)(images, train=False).embeddings.astype(jnp.float32)
+    return nnx.merge(graphdef, state)(images, train=False).embeddings
 
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _cosine(graphdef, state, images, anchors, grid):
     embeddings = nnx.merge(graphdef, state)(images, train=False).embeddings
-    return cosine_logits(embeddings, anchors), to_grid(embeddings.astype(jnp.float32), grid) if grid else None
+    return cosine_logits(embeddings, anchors), to_grid(embeddings, grid) if grid else None
 
 
 def _resample(x: jax.Array, axis: int, size: jax.Array, length: int) -> jax.Array:

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
+from configs.defaults import get_config
 from sazs_jax import inference
 from sazs_jax.errors import UserError
 from sazs_jax.inference import Network, make_batches, network_size, upsample, upsampled_argmax
+from sazs_jax.models.sazs import build_model, cosine_logits
 from tests.tiny_network import TinyNetwork, numpy_bilinear
 
 
@@ -62,6 +65,19 @@ def test_argmax_of_many_labels_in_chunks_equals_the_plain_one(limit, monkeypatch
     np.testing.assert_array_equal(winner, plain.argmax(axis=-1))
     np.testing.assert_allclose(best, plain.max(axis=-1), atol=1e-5)
     assert not (np.asarray(winner) == 7).any()
+
+
+def test_embeddings_kept_in_16_bits_give_the_cosines_of_the_direct_way():
+    """Prediction keeps an image's embeddings and asks later; evaluation takes the cosines at once."""
+    config = get_config()
+    config.model.update({"encoder": "vit_tiny", "dtype": "bfloat16", "decoder_width": 16})
+    network = Network(nnx.jit(lambda: build_model(config, rngs=nnx.Rngs(0)))())
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    anchors = random.normal(size=(3, config.model.embedding_dim)).astype(np.float32)
+    kept = network.embed(pixels)
+    assert kept.dtype == jnp.bfloat16
+    np.testing.assert_allclose(cosine_logits(kept, jnp.asarray(anchors)), network.cosine(pixels, anchors), atol=2e-5)
 
 
 def test_every_image_appears_once_in_batches_of_one_shape():

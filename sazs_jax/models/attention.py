@@ -11,38 +11,37 @@ from jaxtyping import Array, Float
 from sazs_jax.errors import UserError
 
 Kernel = Literal["xla", "cudnn"]
-SETTINGS = ("auto", "xla", "cudnn")
+SETTINGS = ("auto", "xla")
 
 # cuDNN's kernels refuse an odd number of tokens, such as a class token and 30x30 patches; tensor cores take eight.
 CUDNN_MULTIPLE = 8
 _LEAST_CAPABILITY = 8.0  # Ampere
+_WIDEST_HEAD = 128
 
 
-def choose_kernel(setting: str, dtype: DTypeLike) -> Kernel:
+def choose_kernel(setting: str, dtype: DTypeLike, head_width: int) -> Kernel:
     """The kernel that a setting means on JAX's default device.
 
     `cudnn` never holds the N x N weights of N tokens; it is there on NVIDIA GPUs, and for 16-bit types alone.
 
     Args:
-      setting: one of SETTINGS; `auto` takes `cudnn` wherever it is there.
+      setting: `auto`, `cudnn` wherever it is there; or `xla`.
       dtype: in which attention is computed.
+      head_width: channels of one head.
 
     Raises:
-      UserError: an unknown setting, or `cudnn` where it is not there.
+      UserError: an unknown setting.
     """
     if setting not in SETTINGS:
         raise UserError(f"model.attention={setting!r} is unknown; choose one of {', '.join(SETTINGS)}")
     settings: Any = jax.config  # whose attributes type checkers do not see
-    device = settings.jax_default_device or jax.devices()[0]
+    device = settings.jax_default_device
+    if not isinstance(device, jax.Device):  # none, or the name of a platform
+        device = jax.devices(device)[0]
     capability = str(getattr(device, "compute_capability", ""))
     is_nvidia = re.fullmatch(r"\d+\.\d+", capability) is not None  # AMD's are names
-    has_cudnn = is_nvidia and float(capability) >= _LEAST_CAPABILITY and jnp.dtype(dtype).itemsize == 2
-    if setting == "cudnn" and not has_cudnn:
-        raise UserError(
-            f"model.attention=cudnn needs an NVIDIA GPU (Ampere or later) and 16 bits, and this is {device} "
-            f"with model.dtype={jnp.dtype(dtype).name}; choose model.attention=auto"
-        )
-    return "cudnn" if has_cudnn and setting != "xla" else "xla"
+    fits = jnp.dtype(dtype).itemsize == 2 and head_width % 8 == 0 and head_width <= _WIDEST_HEAD
+    return "cudnn" if setting == "auto" and fits and is_nvidia and float(capability) >= _LEAST_CAPABILITY else "xla"
 
 
 def attention(

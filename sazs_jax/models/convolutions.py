@@ -5,6 +5,7 @@ Each takes the place of `jax.lax.conv_general_dilated` in an `nnx.Conv`, or of a
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ class BlockConvTranspose(nnx.ConvTranspose):
     the map.
     """
 
+    def __init__(self, channels_in: int, channels: int, side: int, **settings: Any):
+        super().__init__(channels_in, channels, (side, side), strides=side, padding="VALID", **settings)
+
     def __call__(self, inputs: Float[Array, "B h w C"]) -> Float[Array, "B _H _W C2"]:
         """The map, each side larger by the kernel's."""
         kernel = self.kernel[...][::-1, ::-1].astype(self.dtype)  # a convolution meets its kernel mirrored
@@ -32,15 +36,20 @@ class BlockConvTranspose(nnx.ConvTranspose):
         return x if self.bias is None else x + self.bias[...].astype(self.dtype)
 
 
-def dilated(x: Array, kernel: Array, strides: Sequence[int], padding: Pads, *, rhs_dilation: Sequence[int], **_):
-    """A dilated convolution of stride 1 whose output is as large as its input; other ones as they are.
+def dilated(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Pads, *, rhs_dilation: Sequence[int], **settings: Any
+) -> Array:
+    """A convolution; if it is dilated and keeps the map's size, with a gradient of its own.
 
     The kernel's gradient is that of an undilated convolution of the map's phases, the maps of every n-th row and
     column. XLA on a GPU forms it with a window as large as the map.
     """
-    if max(rhs_dilation) == 1:
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NHWC)
-    return _dilated(rhs_dilation[0], x, kernel)
+    dilation = rhs_dilation[0]
+    keeps_size = [tuple(pad) for pad in padding] == [(dilation * (side // 2),) * 2 for side in kernel.shape[:2]]
+    plain = settings["feature_group_count"] == 1 and all(side % 2 for side in kernel.shape[:2])
+    if tuple(rhs_dilation) == (dilation, dilation) != (1, 1) == tuple(strides) and keeps_size and plain:
+        return _dilated(dilation, x, kernel)
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **settings)
 
 
 def _same_size(dilation: int, x: Float[Array, "B h w C"], kernel: Float[Array, "k l C C2"]) -> Float[Array, "B h w C2"]:

@@ -27,8 +27,8 @@ class Reassemble(nnx.Module):
         c1, c2, _, c4 = self.channels
         self.readout = nnx.List(nnx.Linear(2 * dim, dim, dtype=dtype, rngs=rngs) for _ in self.channels)
         self.project = nnx.List(nnx.Conv(dim, c, (1, 1), dtype=dtype, rngs=rngs) for c in self.channels)
-        self.up4 = BlockConvTranspose(c1, c1, (4, 4), strides=4, padding="VALID", dtype=dtype, rngs=rngs)
-        self.up2 = BlockConvTranspose(c2, c2, (2, 2), strides=2, padding="VALID", dtype=dtype, rngs=rngs)
+        self.up4 = BlockConvTranspose(c1, c1, 4, dtype=dtype, rngs=rngs)
+        self.up2 = BlockConvTranspose(c2, c2, 2, dtype=dtype, rngs=rngs)
         self.down2 = nnx.Conv(c4, c4, (3, 3), strides=2, padding=1, dtype=dtype, rngs=rngs)
 
     def __call__(self, taps: Sequence[ViTTap]) -> list[Float[Array, "B _h _w _C"]]:
@@ -80,9 +80,8 @@ class FusionBlock(nnx.Module):
         if self.skip_unit is not None and skip is not None:
             x = x + self.skip_unit(skip, train=train)
         x = self.unit(x, train=train)
-        return resize_aligned(
-            self.out_conv(x), size
-        )  # in this order cheaper, and the same: the weights of a pixel add up to 1
+        # Cheaper before the resize, and the same: the weights that make a pixel add up to 1.
+        return resize_aligned(self.out_conv(x), size)
 
 
 class DPTDecoder(nnx.Module):

@@ -41,7 +41,7 @@ class SAZS(nnx.Module):
     """Image to pixel embeddings and, with a boundary head, to the edges of objects.
 
     A `decoder_width` of 0 leaves the decoder out: the head projects the encoder's last map, as in SPNet.
-    Compute runs in `dtype`; parameters and what comes out are float32.
+    Compute runs in `dtype`, and embeddings come out in it; parameters and boundary logits are float32.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-@jax.checkpoint
+@jax.checkpoint  # its input alone is kept for the backward pass
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The exact GELU, x Phi(x) (timm's)."""
     return jax.nn.gelu(x, approximate=False)
@@ -53,7 +53,7 @@ class TransformerBlock(nnx.Module):
         self.num_heads = num_heads
         self.activation = ACTIVATIONS[activation]
         self.causal = causal
-        self.attention_kernel: Kernel = choose_kernel(attention, dtype)
+        self.attention_kernel: Kernel = choose_kernel(attention, dtype, dim // num_heads)
         self.norm1 = layer_norm(dim, layer_norm_eps, rngs=rngs)
         self.qkv = nnx.Linear(dim, 3 * dim, dtype=dtype, rngs=rngs)
         self.proj = nnx.Linear(dim, dim, dtype=dtype, rngs=rngs)

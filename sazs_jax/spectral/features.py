@@ -103,8 +103,8 @@ def _load_lite(dtype: str) -> EfficientNetLite0:
 
 
 def to_grid(x: Float[Array, "B h w C"], grid: int) -> Float[Array, "B g g C"]:
-    """Resize a map to a grid, bilinearly, antialiased where it shrinks."""
-    return _resize(x, grid)
+    """Resize a map to a grid in float32, bilinearly, antialiased where it shrinks."""
+    return _resize(x.astype(jnp.float32), grid)
 
 
 def _resize(x: jax.Array, side: int) -> jax.Array:

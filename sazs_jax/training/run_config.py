@@ -24,6 +24,9 @@ _FREE_TO_CHANGE = (
 )
 FREE_GROUPS = ("spectral", "eval")
 
+# Keys that came later and that no weight depends on: their values in runs that lack them.
+_LATER = {"model": {"attention": "auto"}}
+
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
 _PATHS = (
     ("model", "pretrained"),
@@ -86,10 +89,13 @@ def load_config(workdir: str | os.PathLike) -> ConfigDict:
     """The config of the run in a work directory."""
     path = Path(workdir) / "config.json"
     try:
-        stored = ConfigDict(json.loads(path.read_text()))
+        tree = json.loads(path.read_text())
+        for group, values in _LATER.items():
+            tree[group] = {**values, **tree[group]}
+        stored = ConfigDict(tree)
         groups = {k: _RunConfig(v, prefix=f"{k}.") if isinstance(v, ConfigDict) else v for k, v in stored.items()}
         return _RunConfig(groups)
-    except (OSError, ValueError, TypeError) as error:
+    except (KeyError, OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
 
 

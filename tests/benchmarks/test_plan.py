@@ -55,6 +55,8 @@ metadata={op_name="transpose(jvp())/conv" stack_frame_id=2}
   %input = (bf16[2,10,10,4]{3,2,1,0}, u8[0]{0}) custom-call(%y, %k), window={size=3x3 pad=1_1x1_1}, \
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
   %mixed = (bf16[2,16,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaSoftmax"
+  %mixed_back = (bf16[2,16,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%q, %q, %q), \
+custom_call_target="__cudnn$fmhaSoftmaxBackward"
   %cut = f32[8]{0} fusion(%big, %i), kind=kLoop, calls=%cut_body
   ROOT %loop = f32[8]{0} while(%v), condition=%none, body=%body, backend_config={"known_trip_count":{"n":"5"}}
 }
@@ -69,9 +71,10 @@ def test_kernels_of_a_gpu_program():
     assert found["filter"].source == "models/vit.py:87 (backward)"
     assert found["filter"].operations == found["input"].operations == convolution
     assert found["mixed"].operations == 2 * 2 * 2 * 4 * 16 * 16 * 8
+    assert found["mixed_back"].operations == 2.5 * found["mixed"].operations
     assert found["scaled"] == Kernel("scaled", "models/vit.py:87", 2 * 8 * 4, 0, 5)
     assert found["cut"].bytes == 4 * (8 + 1 + 8)  # of the large operand one row alone is read
-    assert set(found) == {"conv", "filter", "input", "mixed", "scaled", "cut"}
+    assert set(found) == {"conv", "filter", "input", "mixed", "mixed_back", "scaled", "cut"}
 
 
 def test_the_floor_is_the_larger_of_traffic_and_operations():
@@ -87,6 +90,13 @@ def test_operations_and_bytes_of_what_jax_compiles_here():
     found = kernels(program.as_text() or "", "/nowhere")
     assert sum(kernel.operations for kernel in found) == 2 * 64 * 128 * 32
     assert sum(kernel.bytes for kernel in found) >= 4 * (64 * 128 + 128 * 32 + 64 * 32)
+
+
+def test_a_loop_over_rows_reads_each_row_once():
+    program = jax.jit(lambda x: jax.lax.scan(lambda total, row: (total + row, row * 2), jnp.zeros(256), x))
+    found = kernels(program.lower(jnp.ones((1000, 256))).compile().as_text() or "", "/nowhere")
+    once = 1000 * 256 * 4
+    assert 2 * once <= sum(kernel.times * kernel.bytes for kernel in found) < 8 * once
 
 
 def test_the_command_on_this_machine(tmp_path):

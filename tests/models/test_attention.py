@@ -16,13 +16,8 @@ from sazs_jax.models.vit import VIT_CONFIGS, ViT
 from tests.random_weights import random_weights
 
 CPU, TPU = SimpleNamespace(platform="cpu"), SimpleNamespace(platform="tpu", core_on_chip=0)
-H100, V100 = SimpleNamespace(compute_capability="9.0"), SimpleNamespace(compute_capability="7.0")
+H100, T4 = SimpleNamespace(compute_capability="9.0"), SimpleNamespace(compute_capability="7.5")
 MI300 = SimpleNamespace(compute_capability="gfx942")
-
-
-@pytest.fixture
-def on_device(monkeypatch):
-    return lambda device: monkeypatch.setattr(jax, "devices", lambda: [device])
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -59,36 +54,66 @@ def test_a_vit_that_pads_its_tokens_gives_the_same_taps_and_keys(remat):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), outputs(), plain)
 
 
-@pytest.mark.parametrize(
-    ("device", "dtype", "expected"),
-    [
-        (H100, jnp.bfloat16, "cudnn"),
-        (H100, jnp.float16, "cudnn"),
-        (H100, jnp.float32, "xla"),
-        (V100, jnp.bfloat16, "xla"),
-        (MI300, jnp.bfloat16, "xla"),
-        (TPU, jnp.bfloat16, "xla"),
-        (CPU, jnp.bfloat16, "xla"),
-    ],
-)
-def test_auto_takes_cudnn_where_it_is_there(device, dtype, expected, on_device):
-    on_device(device)
-    assert choose_kernel("auto", dtype) == expected
-    assert choose_kernel("xla", dtype) == "xla"
+def test_cudnn_is_given_a_number_of_tokens_that_it_takes(monkeypatch):
+    """What JAX hands to the kernel; the kernel itself needs a GPU."""
+    calls = []
+
+    def record(query, key, value, **settings):
+        calls.append((query.shape[1], key.shape[1], settings))
+        return query
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", record)
+    x = jnp.ones((2, 13, 3, 8))
+    assert attention(x, x, x, kernel="cudnn").shape == x.shape
+    ((queries, keys, settings),) = calls
+    assert (queries, keys, settings["implementation"]) == (16, 16, "cudnn")
+    for lengths in ("query_seq_lengths", "key_value_seq_lengths"):
+        np.testing.assert_array_equal(settings[lengths], [13, 13])
 
 
 @pytest.mark.parametrize(
-    ("settings", "device", "told"),
+    ("device", "dtype", "width", "expected"),
     [
-        ({"attention": "flash"}, H100, "model.attention='flash' is unknown; choose one of auto, xla, cudnn"),
-        ({"attention": "cudnn", "dtype": "float32"}, H100, "with model.dtype=float32; choose model.attention=auto"),
-        ({"attention": "cudnn"}, CPU, "needs an NVIDIA GPU .* choose model.attention=auto"),
+        (H100, jnp.bfloat16, 64, "cudnn"),
+        (H100, jnp.float16, 64, "cudnn"),
+        (H100, jnp.float32, 64, "xla"),
+        (H100, jnp.bfloat16, 12, "xla"),
+        (H100, jnp.bfloat16, 256, "xla"),
+        (T4, jnp.bfloat16, 64, "xla"),
+        (MI300, jnp.bfloat16, 64, "xla"),
+        (TPU, jnp.bfloat16, 64, "xla"),
+        (CPU, jnp.bfloat16, 64, "xla"),
     ],
 )
-def test_settings_that_cannot_work_are_told(settings, device, told, on_device):
-    on_device(device)
+def test_auto_takes_cudnn_where_it_is_there(device, dtype, width, expected, monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda platform=None: [device])
+    assert choose_kernel("auto", dtype, width) == expected
+    assert choose_kernel("xla", dtype, width) == "xla"
+
+
+def test_the_default_device_decides(monkeypatch):
+    cpu = jax.devices()[0]
+    monkeypatch.setattr(jax, "devices", lambda platform=None: [CPU if platform == "cpu" else H100])
+    with jax.default_device(cpu):
+        assert choose_kernel("auto", jnp.bfloat16, 64) == "xla"
+    with jax.default_device("cpu"):
+        assert choose_kernel("auto", jnp.bfloat16, 64) == "xla"
+    assert choose_kernel("auto", jnp.bfloat16, 64) == "cudnn"
+
+
+def test_a_vit_of_16_bits_on_a_gpu_takes_it_and_pads(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda platform=None: [H100])
+    for dtype, setting, expected in (("bfloat16", "auto", 8), ("float32", "auto", 1), ("bfloat16", "xla", 1)):
+        config = get_config()
+        config.model.update({"encoder": "vit_tiny", "dtype": dtype, "attention": setting})
+        model = nnx.eval_shape(lambda config=config: build_model(config, rngs=nnx.Rngs(0)))
+        assert isinstance(model.encoder, ViT)
+        assert model.encoder.token_multiple == expected
+        assert model.encoder.blocks[-1].attention_kernel == ("cudnn" if expected == 8 else "xla")
+
+
+def test_an_unknown_setting_is_told():
     config = get_config()
-    config.model.encoder = "vit_tiny"
-    config.model.update(settings)
-    with pytest.raises(UserError, match=told):
+    config.model.update({"encoder": "vit_tiny", "attention": "flash"})
+    with pytest.raises(UserError, match="model.attention='flash' is unknown; choose one of auto, xla"):
         nnx.eval_shape(lambda: build_model(config, rngs=nnx.Rngs(0)))

@@ -8,7 +8,7 @@ from flax import nnx
 
 from sazs_jax.models.convolutions import BlockConvTranspose, dilated, phases
 
-NHWC = ("NHWC", "HWIO", "NHWC")
+SETTINGS = {"feature_group_count": 1, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
 
 def noise(*shape, seed=0):
@@ -28,9 +28,9 @@ def assert_same_values_and_gradients(function, reference, *inputs):
 @pytest.mark.parametrize("side", [2, 4])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_block_transpose_is_flax_transposed_convolution(side, use_bias):
-    settings = {"strides": side, "padding": "VALID", "use_bias": use_bias, "rngs": nnx.Rngs(0)}
-    blocks = BlockConvTranspose(3, 5, (side, side), bias_init=nnx.initializers.normal(), **settings)
-    graph = nnx.graphdef(nnx.ConvTranspose(3, 5, (side, side), **settings))
+    settings = {"use_bias": use_bias, "bias_init": nnx.initializers.normal(), "rngs": nnx.Rngs(0)}
+    blocks = BlockConvTranspose(3, 5, side, **settings)
+    graph = nnx.graphdef(nnx.ConvTranspose(3, 5, (side, side), strides=side, padding="VALID", **settings))
     weights = nnx.state(blocks)
 
     def reference(x, weights):
@@ -49,14 +49,21 @@ def test_dilated_convolution_and_its_gradients_are_those_of_jax(dilation, size):
     pads = [(dilation, dilation)] * 2
 
     def reference(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), pads, rhs_dilation=(dilation, dilation), dimension_numbers=NHWC
-        )
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, rhs_dilation=(dilation, dilation), **SETTINGS)
 
     def function(x, kernel):
-        return dilated(x, kernel, (1, 1), pads, rhs_dilation=(dilation, dilation))
+        return dilated(x, kernel, (1, 1), pads, rhs_dilation=(dilation, dilation), **SETTINGS)
 
     assert_same_values_and_gradients(function, reference, noise(2, *size, 3), noise(3, 3, 3, 4, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("strides", "dilation", "pad"), [((2, 2), (2, 2), 2), ((1, 1), (2, 1), 2), ((1, 1), (2, 2), 1), ((2, 2), (1, 1), 1)]
+)
+def test_other_convolutions_are_left_to_jax(strides, dilation, pad):
+    x, kernel, pads = noise(1, 9, 8, 3), noise(3, 3, 3, 4, seed=1), [(pad, pad)] * 2
+    expected = jax.lax.conv_general_dilated(x, kernel, strides, pads, rhs_dilation=dilation, **SETTINGS)
+    np.testing.assert_array_equal(dilated(x, kernel, strides, pads, rhs_dilation=dilation, **SETTINGS), expected)
 
 
 def test_phases_are_every_second_row_and_column():

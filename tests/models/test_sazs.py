@@ -248,6 +248,19 @@ def test_cosine_logits_are_scaled_cosines():
     np.testing.assert_allclose(cosine_logits(jnp.asarray(x), jnp.asarray(anchors), 7.0), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_cosines_of_16_bit_embeddings_are_summed_in_32():
+    random = np.random.default_rng(0)
+    anchors = random.normal(size=(8, 512)).astype(np.float32)
+    x = jnp.asarray(anchors[0] + 0.5 * random.normal(size=(1, 20, 20, 512)), jnp.bfloat16)  # cosines of .9 and of 0
+    exact = np.asarray(x, np.float64)
+    exact = exact / np.linalg.norm(exact, axis=-1, keepdims=True)
+    exact = exact @ (anchors / np.linalg.norm(anchors, axis=1, keepdims=True)).T.astype(np.float64)
+    found = cosine_logits(x, jnp.asarray(anchors))
+    assert found.dtype == jnp.float32
+    # What is left is the anchors' own rounding; a cosine of .9 in bfloat16 would be off by up to 2e-3.
+    assert np.abs(np.asarray(found, np.float64) - exact).max() < 5e-4
+
+
 def test_an_unknown_encoder_is_the_users_error():
     config = demo.get_config()
     config.model.encoder = "resnet"

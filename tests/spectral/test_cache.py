@@ -57,6 +57,7 @@ def test_other_images_embeddings_and_settings_are_others(inputs, tmp_path, monke
         ({"color_weight": 0.5}, images, embeddings),
         ({"solver": "eigh"}, images, embeddings),
         ({"projection_vectors": 9}, images, embeddings),
+        ({"dtype": "bfloat16"}, images, embeddings),
         ({}, images ^ 1, embeddings),
         ({}, images, embeddings + jnp.eye(6)[..., None]),
     ):
@@ -152,6 +153,7 @@ def test_two_writers_at_once(inputs, tmp_path):
 
 def test_settings_that_cannot_work():
     for changes, message in (
+        ({"dtype": "float8"}, "spectral.dtype='float8' is unknown; choose one of float32, bfloat16, float16"),
         ({"solver": "lanczos"}, "spectral.solver='lanczos' is unknown"),
         ({"grid": 2}, "spectral.grid=2"),
         ({"color_weight": -1.0}, "spectral.color_weight=-1.0"),

@@ -44,6 +44,13 @@ def test_embeddings_lose_their_mean_and_their_length(images):
     np.testing.assert_allclose(found, expected.reshape(2, GRID**2, 5), atol=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "least", "most"), [("bfloat16", 1e-3, 0.1), ("float16", 1e-5, 0.01)])
+def test_lite_in_16_bits_is_near_float32_and_not_equal(images, dtype, least, most):
+    found, exact = (Features(settings("lite", dtype=name))(images) for name in (dtype, "float32"))
+    assert found.dtype == jnp.float32
+    assert least < relative_error(found, exact) < most
+
+
 def test_lite_gives_its_maps_at_stride_16_and_32_on_the_grid(images):
     features = Features(settings("lite"))
     assert features.lite is not None

@@ -18,6 +18,7 @@ from sazs_jax.training.checkpoints import (
     restore_model,
 )
 from sazs_jax.training.optimizer import make_optimizer
+from sazs_jax.training.run_config import differing_keys, load_config
 from sazs_jax.training.state import create_state
 from tests.random_weights import random_weights
 
@@ -153,3 +154,13 @@ def test_a_run_of_another_version_is_not_trained_again_without_a_word(config, tm
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match=r"another version of this program wrote .*: it has no data.exclude"):
         of_run.get_config(str(tmp_path))
+
+
+def test_a_run_from_before_the_choice_of_attention_is_as_one_with_auto(config, tmp_path):
+    claim_workdir(tmp_path, config)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["model"]["attention"]
+    path.write_text(json.dumps(stored))
+    assert load_config(tmp_path).model.attention == "auto"
+    assert differing_keys(tmp_path, config) == []

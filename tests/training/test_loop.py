@@ -42,7 +42,7 @@ def start(shared: Path, workdir: Path, *arguments: str, devices: int = 1) -> sub
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(shared / "programs"),
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     settings = {
         "text.tower": shared / "tower",
