@@ -15,6 +15,7 @@ from sazs_jax.errors import UserError
 
 _REPOSITORY = Path(__file__).parents[1]
 _TAIL = 1 << 14  # bytes of what a command prints that are kept, to tell why it failed
+_ERROR = b"error: "
 
 
 class CommandError(UserError):
@@ -79,7 +80,7 @@ def _run(*words: str) -> None:
     script = " ".join(words[:3]) if words[0] == "-m" else words[0]
     command = [sys.executable, *(words if words[0] == "-m" else (str(_REPOSITORY / words[0]), *words[1:]))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")])}
-    tail, line = b"", b""
+    tail, line, held = b"", b"", b""  # held: of a line that is the error's or may become it
     with (
         _sigterm_as_exit(),
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
@@ -89,11 +90,12 @@ def _run(*words: str) -> None:
             while chunk := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
                 tail = (tail + chunk)[-_TAIL:]
                 for part in chunk.splitlines(keepends=True):  # a progress bar's lines end with \r, or not yet
-                    line += part
-                    if not line.startswith(b"error: "):
-                        sys.stderr.buffer.write(part)
+                    line, held = line + part, held + part
+                    if not line.startswith(_ERROR) and not _ERROR.startswith(line):
+                        sys.stderr.buffer.write(held)
+                        held = b""
                     if part.endswith((b"\n", b"\r")):
-                        line = b""
+                        line, held = b"", b""
                 sys.stderr.buffer.flush()
         except BaseException:
             process.terminate()
