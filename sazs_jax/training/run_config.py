@@ -25,7 +25,7 @@ _FREE_TO_CHANGE = (
 FREE_GROUPS = ("spectral", "eval")
 
 # Keys that came later and that no weight depends on: their values in runs that lack them.
-_LATER = {"model": {"attention": "auto"}}
+_LATER = {"model": {"attention": "auto"}, "spectral": {"dtype": "float32"}}
 
 # Stored as absolute where they are there, so that a run can be scored and used from any directory.
 _PATHS = (
@@ -91,11 +91,11 @@ def load_config(workdir: str | os.PathLike) -> ConfigDict:
     try:
         tree = json.loads(path.read_text())
         for group, values in _LATER.items():
-            tree[group] = {**values, **tree[group]}
+            tree[group] = {**values, **tree.get(group, {})}
         stored = ConfigDict(tree)
         groups = {k: _RunConfig(v, prefix=f"{k}.") if isinstance(v, ConfigDict) else v for k, v in stored.items()}
         return _RunConfig(groups)
-    except (KeyError, OSError, ValueError, TypeError) as error:
+    except (AttributeError, OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read the run's config {path}: {error}; restore the file") from error
 
 

@@ -156,11 +156,12 @@ def test_a_run_of_another_version_is_not_trained_again_without_a_word(config, tm
         of_run.get_config(str(tmp_path))
 
 
-def test_a_run_from_before_the_choice_of_attention_is_as_one_with_auto(config, tmp_path):
+def test_keys_that_came_later_have_the_values_that_older_runs_had(config, tmp_path):
     claim_workdir(tmp_path, config)
     path = tmp_path / "config.json"
     stored = json.loads(path.read_text())
-    del stored["model"]["attention"]
+    del stored["model"]["attention"], stored["spectral"]["dtype"]
     path.write_text(json.dumps(stored))
-    assert load_config(tmp_path).model.attention == "auto"
+    found = load_config(tmp_path)
+    assert (found.model.attention, found.spectral.dtype) == ("auto", "float32")
     assert differing_keys(tmp_path, config) == []
