@@ -20,7 +20,7 @@ class Kernel(NamedTuple):
     name: str
     source: str  # file and line of this package that it comes from, and whether it is of the backward pass
     bytes: int  # operands and results, each once
-    operations: float  # of products and convolutions; a multiply-add is two
+    operations: float  # of products, convolutions and attention; a multiply-add is two
     times: int
 
     def floor(self, bandwidth: float, peak: float) -> float:
