@@ -36,16 +36,17 @@ class _Instruction(NamedTuple):
     rest: str
 
 
-def kernels(text: str, package: str) -> list[Kernel]:
+def kernels(text: str, package: str, helpers: Sequence[str] = ()) -> list[Kernel]:
     """The kernels of a program, those of loops with how often they run, if XLA knows.
 
     Args:
       text: of a compiled program (`compiled.as_text()`).
       package: path that the files of source lie under.
+      helpers: files of the package whose callers are told instead of them.
     """
     computations, entry = _computations(text)
     frames = _stack_frames(text)
-    return list(_walk(computations, entry, 1, lambda rest: _source(rest, frames, package)))
+    return list(_walk(computations, entry, 1, lambda rest: _source(rest, frames, package, helpers)))
 
 
 def by_source(found: Sequence[Kernel], bandwidth: float, peak: float) -> dict[str, list[Kernel]]:
@@ -175,12 +176,11 @@ def _stack_frames(text: str) -> dict[int, list[tuple[str, int]]]:
     return chains
 
 
-def _source(rest: str, frames: Mapping[int, Sequence[tuple[str, int]]], package: str) -> str:
+def _source(rest: str, frames: Mapping[int, Sequence[tuple[str, int]]], package: str, helpers: Sequence[str]) -> str:
     name = re.search(r'op_name="([^"]*)"', rest)
     backward = " (backward)" if name and "transpose(jvp" in name[1] else ""
     frame = re.search(r"stack_frame_id=(\d+)", rest)
     chain = frames.get(int(frame[1]), ()) if frame else ()
-    inside = next((place for place in chain if place[0].startswith(package)), None)
-    if inside is None:
-        return "elsewhere" + backward
-    return f"{inside[0].removeprefix(package).lstrip('/')}:{inside[1]}{backward}"
+    inside = [(file.removeprefix(package).lstrip("/"), line) for file, line in chain if file.startswith(package)]
+    places = (f"{file}:{line}" for file, line in inside if file not in helpers)
+    return next(places, "elsewhere") + backward

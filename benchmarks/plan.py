@@ -33,6 +33,7 @@ _WORDS = flags.DEFINE_integer("words", 20, "Labels that are asked for at once in
 _LINES = flags.DEFINE_integer("lines", 5, "Lines of source to list, the costliest first", lower_bound=0)
 
 _PACKAGE = str(Path(sazs_jax.__file__).parent)
+_HELPERS = ("models/convolutions.py",)  # which layer a convolution is of says more
 _ANY = Chip("", 1.0, float("inf"))  # orders lines by their bytes
 
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
 def _rows(task: str, batch: int, program: Any, chip: Chip | None) -> list[dict[str, Any]]:
     """What the whole program costs, and its costliest lines."""
     memory = program.memory_analysis()
-    found = kernels(program.as_text(), _PACKAGE)
+    found = kernels(program.as_text(), _PACKAGE, _HELPERS)
     whole = {
         "arguments_gib": memory.argument_size_in_bytes / 2**30,
         "peak_gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,

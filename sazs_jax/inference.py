@@ -18,7 +18,9 @@ from sazs_jax.models.sazs import SAZS, cosine_logits
 from sazs_jax.spectral.features import to_grid
 
 LARGEST_SIDE = 1024  # of the network's input at an image's own size; larger images are shrunk to it
-CANVAS_STEP = 64  # canvases are multiples of this, so that few programs compile
+CANVAS_STEP = (
+    64  # canvases are multiples of this, and own sizes are rounded to it at most, so that few programs compile
+)
 # Upsampled logits alive at a time (floats, over the whole batch). A CPU is faster on what its caches hold; an
 # accelerator reads the best so far anew for each chunk.
 CHUNK_ELEMENTS, CPU_CHUNK_ELEMENTS = 1 << 26, 1 << 22
@@ -47,8 +49,9 @@ def network_size(size: tuple[int, int], multiple: int, resize: int) -> tuple[int
     Args:
       size: the image's own (height, width).
       multiple: the network takes sides that are multiples of this.
-      resize: N > 0 squashes to NxN; 0 keeps the own size, each side rounded to the nearest multiple, after shrinking
-        images whose long side passes LARGEST_SIDE to it.
+      resize: N > 0 squashes to NxN. 0 keeps the own size, images whose long side passes LARGEST_SIDE shrunk to it, but
+        rounds each side to the nearest step: `multiple`, doubled while that is at most CANVAS_STEP and a fourth of the
+        side. So images of many sizes fall into few, and a side of four multiples or more moves by an eighth at most.
 
     Raises:
       UserError: N is no multiple.
@@ -59,8 +62,14 @@ def network_size(size: tuple[int, int], multiple: int, resize: int) -> tuple[int
         return resize, resize
     height, width = size
     shrink = min(1.0, LARGEST_SIDE / max(height, width))
-    height, width = (max(1, int(side * shrink / multiple + 0.5)) * multiple for side in (height, width))
-    return height, width
+    return _rounded(height * shrink, multiple), _rounded(width * shrink, multiple)
+
+
+def _rounded(side: float, multiple: int) -> int:
+    step = multiple
+    while 2 * step <= min(CANVAS_STEP, side / 4):
+        step *= 2
+    return max(1, int(side / step + 0.5)) * step
 
 
 def resize_image(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

@@ -23,10 +23,21 @@ from tests.tiny_network import TinyNetwork, numpy_bilinear
         ((5, 100), 0, (32, 96)),  # never less than one multiple
         ((320, 213), 512, (512, 512)),
         ((4096, 2048), 0, (1024, 512)),  # larger than the network takes: shrunk, shape kept
+        ((375, 500), 0, (384, 512)),
+        ((427, 640), 0, (448, 640)),
     ],
 )
 def test_network_size(size, resize, expected):
     assert network_size(size, 32, resize) == expected
+
+
+@pytest.mark.parametrize("multiple", [8, 16, 32])
+def test_own_sizes_fall_into_few_and_move_by_an_eighth_at_most(multiple):
+    sides = range(4 * multiple, 1025)
+    found = {side: network_size((side, side), multiple, 0)[0] for side in sides}
+    assert all(size % multiple == 0 and abs(size - side) <= side / 8 for side, size in found.items())
+    assert len({size for side, size in found.items() if side >= 256}) == 13  # 256, 320, ... 1024
+    assert network_size((64, 64), multiple, 0) == (64, 64)
 
 
 def test_a_side_that_the_network_cannot_take_is_refused():

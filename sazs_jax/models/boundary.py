@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from sazs_jax.models.convolutions import Conv
+
 LOGIT_STRIDE = 4  # pixels a logit, whatever the stride of the feature map
 
 
@@ -16,7 +18,7 @@ class BoundaryHead(nnx.Module):
     def __init__(self, channels: int, stride: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.cells = max(stride // LOGIT_STRIDE, 1)  # logits a side of one feature cell
         self.norm = nnx.LayerNorm(channels, dtype=dtype, rngs=rngs)
-        self.conv = nnx.Conv(channels, self.cells**2, (1, 1), dtype=dtype, rngs=rngs)
+        self.conv = Conv(channels, self.cells**2, (1, 1), dtype=dtype, rngs=rngs)
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h2 w2"]:
         """Boundary logits, float32, (h2, w2) = `cells` times (h, w)."""

@@ -1,7 +1,4 @@
-"""Convolutions whose direct form XLA compiles to slow programs: the same sums in a form that is fast.
-
-Each takes the place of `jax.lax.conv_general_dilated` in an `nnx.Conv`, or of an `nnx.ConvTranspose`.
-"""
+"""Convolutions whose direct form XLA compiles to slow programs: the same sums in a form that is fast."""
 
 import functools
 from collections.abc import Sequence
@@ -9,11 +6,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-Pads = Sequence[tuple[int, int]]
+
+
+class Conv(nnx.Conv):
+    """A convolution in the form that is fast, see `convolve`."""
+
+    def __init__(self, channels_in: int, channels: int, kernel_size: tuple[int, int], **settings: Any):
+        super().__init__(channels_in, channels, kernel_size, conv_general_dilated=convolve, **settings)
 
 
 class BlockConvTranspose(nnx.ConvTranspose):
@@ -36,20 +40,56 @@ class BlockConvTranspose(nnx.ConvTranspose):
         return x if self.bias is None else x + self.bias[...].astype(self.dtype)
 
 
-def dilated(
-    x: Array, kernel: Array, strides: Sequence[int], padding: Pads, *, rhs_dilation: Sequence[int], **settings: Any
-) -> Array:
-    """A convolution; if it is dilated and keeps the map's size, with a gradient of its own.
+def convolve(
+    x: Float[Array, "B h w C"],
+    kernel: Float[Array, "k l _C C2"],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *,
+    rhs_dilation: Sequence[int],
+    feature_group_count: int,
+    **settings: Any,
+) -> Float[Array, "B h2 w2 C2"]:
+    """`jax.lax.conv_general_dilated`; by `depthwise`, `blockwise` or `dilated` where these are its faster form."""
+    sides, strides, dilations = kernel.shape[:2], tuple(strides), tuple(rhs_dilation)
+    reach = [(side - 1) * step + 1 for side, step in zip(sides, dilations, strict=True)]
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], reach, strides, padding) if isinstance(padding, str) else padding
+    direct = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=strides,
+        padding=pads,
+        rhs_dilation=dilations,
+        feature_group_count=feature_group_count,
+        **settings,
+    )
+    if feature_group_count == x.shape[-1] == kernel.shape[-1] and dilations == (1, 1):
+        on_cpu = functools.partial(depthwise, strides=strides, pads=pads)
+        return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=direct)
+    if feature_group_count == 1 and sides in ((1, 1), strides) and dilations == (1, 1) and not np.any(pads):
+        on_cpu = functools.partial(blockwise, strides=strides)
+        return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=direct)
+    keeps_size = strides == (1, 1) and np.array_equal(pads, [(step // 2, step // 2) for step in reach])
+    if feature_group_count == 1 and keeps_size and dilations[0] == dilations[1] > 1 and all(side % 2 for side in sides):
+        return dilated(dilations[0], x, kernel)
+    return direct(x, kernel)
 
-    The kernel's gradient is that of an undilated convolution of the map's phases, the maps of every n-th row and
-    column. XLA on a GPU forms it with a window as large as the map.
+
+def blockwise(
+    x: Float[Array, "B h w C"], kernel: Float[Array, "k l C C2"], strides: Sequence[int]
+) -> Float[Array, "B h2 w2 C2"]:
+    """An unpadded convolution of 1x1, or with a kernel of the size of its strides: one matrix product.
+
+    XLA's CPU program for the kernel's gradient of the direct form is a convolution with a window as large as the map,
+    on one of 80x80 five times slower. By the plan for an H100 (`python -m benchmarks plan`) the direct form is no
+    slower there, and takes less memory in a DRN.
     """
-    dilation = rhs_dilation[0]
-    keeps_size = [tuple(pad) for pad in padding] == [(dilation * (side // 2),) * 2 for side in kernel.shape[:2]]
-    plain = settings["feature_group_count"] == 1 and all(side % 2 for side in kernel.shape[:2])
-    if tuple(rhs_dilation) == (dilation, dilation) != (1, 1) == tuple(strides) and keeps_size and plain:
-        return _dilated(dilation, x, kernel)
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **settings)
+    rows, columns = kernel.shape[:2]
+    if (rows, columns) == (1, 1):
+        x = x[:, :: strides[0], :: strides[1]]
+    x = x[:, : x.shape[1] // rows * rows, : x.shape[2] // columns * columns]  # no block takes in what is left over
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // rows, rows, width // columns, columns, channels)
+    return jnp.einsum("bhrwsi,rsio->bhwo", blocks, kernel)
 
 
 def _same_size(dilation: int, x: Float[Array, "B h w C"], kernel: Float[Array, "k l C C2"]) -> Float[Array, "B h w C2"]:
@@ -60,7 +100,14 @@ def _same_size(dilation: int, x: Float[Array, "B h w C"], kernel: Float[Array, "
     )
 
 
-_dilated = jax.custom_vjp(_same_size, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def dilated(dilation: int, x: Float[Array, "B h w C"], kernel: Float[Array, "k l C C2"]) -> Float[Array, "B h w C2"]:
+    """A dilated convolution that keeps the map's size, of odd sides, with a gradient of its own.
+
+    The kernel's gradient is that of an undilated convolution of the map's phases, the maps of every n-th row and
+    column. XLA on a GPU forms it with a window as large as the map.
+    """
+    return _same_size(dilation, x, kernel)
 
 
 def _dilated_forward(dilation, x, kernel):
@@ -76,7 +123,7 @@ def _dilated_backward(dilation, kept, gradient):
     return x_gradient, kernel_gradient
 
 
-_dilated.defvjp(_dilated_forward, _dilated_backward)
+dilated.defvjp(_dilated_forward, _dilated_backward)
 
 
 def phases(x: Float[Array, "B h w C"], step: int) -> Float[Array, "_N _h _w C"]:
@@ -90,29 +137,25 @@ def phases(x: Float[Array, "B h w C"], step: int) -> Float[Array, "_N _h _w C"]:
     return x.transpose(0, 2, 4, 1, 3, 5).reshape(batch * step**2, *x.shape[1:4:2], channels)
 
 
-def depthwise(x: Array, kernel: Array, strides: Sequence[int], padding: str, **settings) -> Array:
-    """A convolution with a filter a channel; on a CPU as a sum over the kernel's taps.
+def depthwise(
+    x: Float[Array, "B h w C"],
+    kernel: Float[Array, "k l 1 C"],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+) -> Float[Array, "B h2 w2 C"]:
+    """A convolution with a filter a channel, as a sum over the kernel's taps.
 
     XLA's CPU program for the gradient of a grouped convolution is some twenty times slower than that sum's.
     """
-
-    def by_taps(x: Array, kernel: Array) -> Array:
-        height, width = x.shape[1:3]
-        rows, columns = kernel.shape[:2]
-        pads = jax.lax.padtype_to_pads((height, width), (rows, columns), strides, padding)
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        out_height, out_width = -(-height // strides[0]), -(-width // strides[1])  # 'SAME'
-        taps = (
-            x[:, i : i + (out_height - 1) * strides[0] + 1 : strides[0]][
-                :, :, j : j + (out_width - 1) * strides[1] + 1 : strides[1]
-            ]
-            * kernel[i, j, 0]
-            for i in range(rows)
-            for j in range(columns)
-        )
-        return functools.reduce(jnp.add, taps)
-
-    def by_convolution(x: Array, kernel: Array) -> Array:
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=by_taps, default=by_convolution)
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    rows, columns = kernel.shape[:2]
+    height, width = ((x.shape[1 + i] - kernel.shape[i]) // strides[i] + 1 for i in range(2))
+    taps = (
+        x[:, i : i + (height - 1) * strides[0] + 1 : strides[0]][
+            :, :, j : j + (width - 1) * strides[1] + 1 : strides[1]
+        ]
+        * kernel[i, j, 0]
+        for i in range(rows)
+        for j in range(columns)
+    )
+    return functools.reduce(jnp.add, taps)

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sazs_jax.models.batch_norm import batch_norm
-from sazs_jax.models.convolutions import BlockConvTranspose
+from sazs_jax.models.convolutions import BlockConvTranspose, Conv
 from sazs_jax.models.vit import ViTTap
 
 
@@ -26,10 +26,10 @@ class Reassemble(nnx.Module):
         self.channels = tuple(channels)
         c1, c2, _, c4 = self.channels
         self.readout = nnx.List(nnx.Linear(2 * dim, dim, dtype=dtype, rngs=rngs) for _ in self.channels)
-        self.project = nnx.List(nnx.Conv(dim, c, (1, 1), dtype=dtype, rngs=rngs) for c in self.channels)
+        self.project = nnx.List(Conv(dim, c, (1, 1), dtype=dtype, rngs=rngs) for c in self.channels)
         self.up4 = BlockConvTranspose(c1, c1, 4, dtype=dtype, rngs=rngs)
         self.up2 = BlockConvTranspose(c2, c2, 2, dtype=dtype, rngs=rngs)
-        self.down2 = nnx.Conv(c4, c4, (3, 3), strides=2, padding=1, dtype=dtype, rngs=rngs)
+        self.down2 = Conv(c4, c4, (3, 3), strides=2, padding=1, dtype=dtype, rngs=rngs)
 
     def __call__(self, taps: Sequence[ViTTap]) -> list[Float[Array, "B _h _w _C"]]:
         """The pyramid, finest level first."""
@@ -45,9 +45,9 @@ class ResidualConvUnit(nnx.Module):
     """x + BN(conv(ReLU(BN(conv(ReLU(x))))))."""
 
     def __init__(self, width: int, *, axis_name: str | None, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv1 = nnx.Conv(width, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(width, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs)
         self.bn1 = batch_norm(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
-        self.conv2 = nnx.Conv(width, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(width, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs)
         self.bn2 = batch_norm(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B h w C"], *, train: bool) -> Float[Array, "B h w C"]:
@@ -66,7 +66,7 @@ class FusionBlock(nnx.Module):
     def __init__(self, width: int, *, has_skip: bool, axis_name: str | None, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.skip_unit = ResidualConvUnit(width, axis_name=axis_name, dtype=dtype, rngs=rngs) if has_skip else None
         self.unit = ResidualConvUnit(width, axis_name=axis_name, dtype=dtype, rngs=rngs)
-        self.out_conv = nnx.Conv(width, width, (1, 1), dtype=dtype, rngs=rngs)
+        self.out_conv = Conv(width, width, (1, 1), dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -102,7 +102,7 @@ class DPTDecoder(nnx.Module):
     ):
         self.final_upsample = final_upsample
         self.lateral = nnx.List(
-            nnx.Conv(c, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs) for c in channels
+            Conv(c, width, (3, 3), padding=1, use_bias=False, dtype=dtype, rngs=rngs) for c in channels
         )
         self.fusion = nnx.List(
             FusionBlock(width, has_skip=level < len(channels) - 1, axis_name=axis_name, dtype=dtype, rngs=rngs)

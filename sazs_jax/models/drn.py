@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sazs_jax.models.batch_norm import batch_norm
-from sazs_jax.models.convolutions import dilated
+from sazs_jax.models.convolutions import Conv
 from sazs_jax.models.dpt import resize_aligned
 
 # Of levels 0 to 8. The residual levels are 3 to 6.
@@ -57,7 +57,7 @@ class ConvUnit(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.activate = activate
-        self.conv = nnx.Conv(
+        self.conv = Conv(
             channels_in,
             channels,
             (kernel, kernel),
@@ -66,7 +66,6 @@ class ConvUnit(nnx.Module):
             kernel_dilation=dilation,
             use_bias=False,
             dtype=dtype,
-            conv_general_dilated=dilated,
             rngs=rngs,
         )
         self.bn = batch_norm(channels, axis_name=axis_name, dtype=dtype, rngs=rngs)

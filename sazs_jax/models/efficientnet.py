@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sazs_jax.models.batch_norm import batch_norm
-from sazs_jax.models.convolutions import depthwise
+from sazs_jax.models.convolutions import Conv
 
 
 class Stage(NamedTuple):
@@ -169,8 +169,8 @@ def _conv(
     groups: int = 1,
     dtype: DTypeLike,
     rngs: nnx.Rngs,
-) -> nnx.Conv:
-    return nnx.Conv(
+) -> Conv:
+    return Conv(
         channels_in,
         channels,
         (kernel, kernel),
@@ -179,7 +179,6 @@ def _conv(
         feature_group_count=groups,
         use_bias=False,
         dtype=dtype,
-        conv_general_dilated=depthwise if groups > 1 else jax.lax.conv_general_dilated,
         rngs=rngs,
     )
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from sazs_jax.errors import UserError
 from sazs_jax.models.boundary import BoundaryHead
+from sazs_jax.models.convolutions import Conv
 from sazs_jax.models.dpt import DPTDecoder, Reassemble
 from sazs_jax.models.drn import DRN, DRN_CONFIGS, PyramidPooling
 from sazs_jax.models.efficientnet import EfficientNetLite0
@@ -96,7 +97,7 @@ class SAZS(nnx.Module):
                 dtype=dtype,
                 rngs=rngs,
             )
-        self.head = nnx.Conv(decoder_width or channels[-1], embedding_dim, (1, 1), dtype=dtype, rngs=rngs)
+        self.head = Conv(decoder_width or channels[-1], embedding_dim, (1, 1), dtype=dtype, rngs=rngs)
         self.boundary_head = BoundaryHead(*middle, dtype=dtype, rngs=rngs) if boundary else None
 
     @property

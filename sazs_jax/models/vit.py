@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sazs_jax.models.attention import CUDNN_MULTIPLE
+from sazs_jax.models.convolutions import Conv
 from sazs_jax.models.transformer import TransformerBlock
 
 
@@ -56,7 +57,7 @@ class ViT(nnx.Module):
         self.dtype = dtype
         self.remat = remat
         dim, patch = config.dim, config.patch_size
-        self.patch_embed = nnx.Conv(3, dim, (patch, patch), strides=patch, padding="VALID", dtype=dtype, rngs=rngs)
+        self.patch_embed = Conv(3, dim, (patch, patch), strides=patch, padding="VALID", dtype=dtype, rngs=rngs)
         init = nnx.initializers.truncated_normal(0.02)
         self.cls_token = nnx.Param(init(rngs.params(), (1, 1, dim)))
         self.pos_embed = nnx.Param(init(rngs.params(), (1, 1 + config.grid**2, dim)))

@@ -15,6 +15,7 @@ PROGRAM = """HloModule jit_step, is_scheduled=true
 FileNames
 1 "/flax/linear.py"
 2 "/sazs_jax/models/vit.py"
+3 "/sazs_jax/models/convolutions.py"
 
 FunctionNames
 1 "call"
@@ -22,10 +23,12 @@ FunctionNames
 FileLocations
 1 {file_name_id=1 function_name_id=1 line=9 end_line=9 column=1 end_column=2}
 2 {file_name_id=2 function_name_id=1 line=87 end_line=87 column=1 end_column=2}
+3 {file_name_id=3 function_name_id=1 line=5 end_line=5 column=1 end_column=2}
 
 StackFrames
 1 {file_location_id=2 parent_frame_id=1}
 2 {file_location_id=1 parent_frame_id=2}
+3 {file_location_id=3 parent_frame_id=3}
 
 %body (p: f32[8]) -> f32[8] {
   %p = f32[8]{0} parameter(0)
@@ -53,7 +56,7 @@ dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter", \
 metadata={op_name="transpose(jvp())/conv" stack_frame_id=2}
   %input = (bf16[2,10,10,4]{3,2,1,0}, u8[0]{0}) custom-call(%y, %k), window={size=3x3 pad=1_1x1_1}, \
-dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput", metadata={op_name="b" stack_frame_id=3}
   %mixed = (bf16[2,16,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaSoftmax"
   %mixed_back = (bf16[2,16,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%q, %q, %q), \
 custom_call_target="__cudnn$fmhaSoftmaxBackward"
@@ -69,6 +72,9 @@ def test_kernels_of_a_gpu_program():
     convolution = 2 * output * 3 * 3 * 4  # the same products in each of the three directions
     assert found["conv"] == Kernel("conv", "models/vit.py:87", 2 * (image + kernel + output), convolution, 1)
     assert found["filter"].source == "models/vit.py:87 (backward)"
+    assert found["input"].source == "models/convolutions.py:5"
+    told = {kernel.name: kernel.source for kernel in kernels(PROGRAM, "/sazs_jax", ["models/convolutions.py"])}
+    assert told["input"] == "models/vit.py:87"
     assert found["filter"].operations == found["input"].operations == convolution
     assert found["mixed"].operations == 2 * 2 * 2 * 4 * 16 * 16 * 8
     assert found["mixed_back"].operations == 2.5 * found["mixed"].operations

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sazs_jax.models.convolutions import BlockConvTranspose, dilated, phases
+from sazs_jax.models.convolutions import BlockConvTranspose, convolve, phases
 
-SETTINGS = {"feature_group_count": 1, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+SETTINGS = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
 
 def noise(*shape, seed=0):
@@ -42,28 +42,69 @@ def test_block_transpose_is_flax_transposed_convolution(side, use_bias):
     assert_same_values_and_gradients(function, reference, noise(2, 3, 4, 3), weights)
 
 
+def assert_convolves_as_jax(size, sides, strides, padding, *, dilation=(1, 1), groups=1):
+    settings = {"rhs_dilation": dilation, "feature_group_count": groups, **SETTINGS}
+    inputs = noise(2, *size, 6), noise(*sides, 6 // groups, 6, seed=1)
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
+
+    def function(x, kernel):
+        return convolve(x, kernel, strides, padding, **settings)
+
+    assert_same_values_and_gradients(function, reference, *inputs)
+
+
 # 8 is a multiple of each dilation; 7 and 9 are of none.
 @pytest.mark.parametrize("dilation", [2, 4])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (3, 10)])
 def test_dilated_convolution_and_its_gradients_are_those_of_jax(dilation, size):
-    pads = [(dilation, dilation)] * 2
+    assert_convolves_as_jax(size, (3, 3), (1, 1), [(dilation, dilation)] * 2, dilation=(dilation, dilation))
 
-    def reference(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, rhs_dilation=(dilation, dilation), **SETTINGS)
 
-    def function(x, kernel):
-        return dilated(x, kernel, (1, 1), pads, rhs_dilation=(dilation, dilation), **SETTINGS)
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [(0, 0), (0, 0)]])
+@pytest.mark.parametrize(
+    ("sides", "strides"), [((1, 1), (1, 1)), ((1, 1), (2, 2)), ((1, 1), (3, 1)), ((2, 2), (2, 2)), ((3, 2), (3, 2))]
+)
+@pytest.mark.parametrize("size", [(6, 6), (7, 9)])
+def test_convolution_without_overlap_and_its_gradients_are_those_of_jax(size, sides, strides, padding):
+    assert_convolves_as_jax(size, sides, strides, padding)
 
-    assert_same_values_and_gradients(function, reference, noise(2, *size, 3), noise(3, 3, 3, 4, seed=1))
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [(2, 1), (0, 1)]])
+@pytest.mark.parametrize(("sides", "strides"), [((3, 3), (1, 1)), ((5, 5), (2, 2)), ((3, 5), (2, 1)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize("size", [(6, 6), (7, 9)])
+def test_depthwise_convolution_and_its_gradients_are_those_of_jax(size, sides, strides, padding):
+    assert_convolves_as_jax(size, sides, strides, padding, groups=6)
 
 
 @pytest.mark.parametrize(
-    ("strides", "dilation", "pad"), [((2, 2), (2, 2), 2), ((1, 1), (2, 1), 2), ((1, 1), (2, 2), 1), ((2, 2), (1, 1), 1)]
+    ("strides", "dilation", "pad", "groups"),
+    [
+        ((2, 2), (2, 2), 2, 1),
+        ((1, 1), (2, 1), 2, 1),
+        ((1, 1), (2, 2), 1, 1),
+        ((2, 2), (1, 1), 1, 1),
+        ((1, 1), (2, 2), 2, 6),
+        ((1, 1), (1, 1), 1, 2),
+    ],
 )
-def test_other_convolutions_are_left_to_jax(strides, dilation, pad):
-    x, kernel, pads = noise(1, 9, 8, 3), noise(3, 3, 3, 4, seed=1), [(pad, pad)] * 2
-    expected = jax.lax.conv_general_dilated(x, kernel, strides, pads, rhs_dilation=dilation, **SETTINGS)
-    np.testing.assert_array_equal(dilated(x, kernel, strides, pads, rhs_dilation=dilation, **SETTINGS), expected)
+def test_other_convolutions_are_left_to_jax(strides, dilation, pad, groups):
+    assert_convolves_as_jax((9, 8), (3, 3), strides, [(pad, pad)] * 2, dilation=dilation, groups=groups)
+
+
+def test_a_cpu_program_has_no_convolution_where_a_product_does():
+    def program(sides, strides, groups=1):
+        settings = {"rhs_dilation": (1, 1), "feature_group_count": groups, **SETTINGS}
+        function = jax.jit(lambda x, kernel: convolve(x, kernel, strides, "SAME", **settings))
+        return (
+            function.trace(noise(1, 8, 8, 6), noise(*sides, 6 // groups, 6))
+            .lower(lowering_platforms=("cpu",))
+            .as_text()
+        )
+
+    assert "stablehlo.convolution" not in program((1, 1), (2, 2)) + program((4, 4), (4, 4)) + program((3, 3), (1, 1), 6)
+    assert "stablehlo.convolution" in program((3, 3), (1, 1))
 
 
 def test_phases_are_every_second_row_and_column():
