@@ -27,8 +27,8 @@ PROGRAMS = ("train", "predict", "decompose")
 _Program = tuple[Callable, tuple[Any, ...]]  # a function, and the shapes that it takes
 
 
-def lowered(name: str, config: ConfigDict, device: Any, *, words: int = 20) -> Any:
-    """A program as it is handed to the compiler.
+def traced(name: str, config: ConfigDict, device: Any, *, words: int = 20) -> Any:
+    """A program as JAX traces it.
 
     Args:
       name: `train`, the step of train.py; `predict`, pixels to label maps; `decompose`, pixels to eigenvectors.
@@ -53,13 +53,13 @@ def lowered(name: str, config: ConfigDict, device: Any, *, words: int = 20) -> A
         function, shapes = _decomposition(config, device)
     mapped = jax.shard_map(function, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)
     donated = (0,) if name == "train" else ()
-    return jax.jit(mapped, donate_argnums=donated).lower(*placed(shapes))
+    return jax.jit(mapped, donate_argnums=donated).trace(*placed(shapes))
 
 
 def compiled(name: str, config: ConfigDict, device: Any, *, words: int = 20) -> Any:
-    """A program compiled for a device; arguments as in `lowered`."""
+    """A program compiled for a device; arguments as in `traced`."""
     options: dict[str, Any] = {"xla_gpu_enable_triton_gemm": False} if device.platform == "gpu" else {}
-    return lowered(name, config, device, words=words).compile(compiler_options=options)
+    return traced(name, config, device, words=words).lower().compile(compiler_options=options)
 
 
 def _training(config: ConfigDict, device: Any) -> _Program:

@@ -1,6 +1,7 @@
 """The kernels of attention: which one a device gets, and that padding for it changes nothing."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from flax import nnx
 
 from configs.defaults import get_config
 from sazs_jax.errors import UserError
-from sazs_jax.models.attention import attention, choose_kernel
+from sazs_jax.models.attention import attention, by_heads, choose_kernel
 from sazs_jax.models.sazs import build_model
 from sazs_jax.models.vit import VIT_CONFIGS, ViT
 from tests.random_weights import random_weights
@@ -34,6 +35,49 @@ def test_padding_changes_neither_values_nor_gradients(causal):
 
     results = [jax.value_and_grad(lambda *x, f=f: jnp.sum(jnp.sin(f(*x))), (0, 1, 2))(*inputs) for f in (padded, plain)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_head_by_head_gives_values_and_gradients_of_all_at_once(dtype, tolerance, masked):
+    random = np.random.default_rng(0)
+    inputs = [jnp.asarray(random.normal(size=(2, 7, 3, 4)), dtype) for _ in range(3)]
+    seen = jnp.asarray(random.random((7, 7)) < 0.5) | jnp.eye(7, dtype=bool) if masked else None
+
+    def at_once(query, key, value):
+        return jax.nn.dot_product_attention(query, key, value, mask=None if seen is None else seen[None, None])
+
+    def head_by_head(query, key, value):
+        return by_heads(query, key, value, seen)
+
+    def result(function):
+        def loss(*x):
+            return jnp.sum(jnp.sin(function(*x).astype(jnp.float32)))
+
+        return function(*inputs), jax.grad(loss, (0, 1, 2))(*inputs)
+
+    found, expected = result(head_by_head), result(at_once)
+    assert found[0].dtype == dtype
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a.astype(jnp.float32), b.astype(jnp.float32), rtol=tolerance, atol=tolerance
+        ),
+        found,
+        expected,
+    )
+
+
+def test_on_a_cpu_the_weights_of_one_head_alone_are_held():
+    x = jax.ShapeDtypeStruct((2, 512, 6, 8), jnp.float32)
+    weights = 512 * 512 * 4
+
+    def loss(query, key, value):
+        return jnp.sum(jnp.sin(attention(query, key, value)))
+
+    traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(x, x, x)
+    plan: Any = traced.lower().compile().memory_analysis()
+    assert plan.temp_size_in_bytes < 5 * weights < 2 * 6 * weights
+    assert "stablehlo.while" not in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
 @pytest.mark.parametrize("remat", [False, True])
