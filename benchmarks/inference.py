@@ -73,7 +73,7 @@ def _row(config: ConfigDict, network: Network, flops: float) -> dict[str, Any]:
         )
     others, absent = peers(config, training=False, wanted=PEER.value)
     runs |= {name: lambda peer=peer: peer.predict(pixels, anchors) for name, peer in others.items()}
-    times = interleaved(runs, REPEATS.value)
+    times = interleaved(runs, REPEATS.value, settle=product.run)
     seconds = float(np.median(times["jax"]))
     return {
         "batch": config.data.batch_size,

@@ -11,18 +11,22 @@ import numpy as np
 Times = dict[str, list[float]]  # name -> seconds, one a round
 
 
-def interleaved(runs: Mapping[str, Callable[[], Any]], repeats: int) -> Times:
+def interleaved(runs: Mapping[str, Callable[[], Any]], repeats: int, settle: Callable[[], Any] | None = None) -> Times:
     """Seconds of every run in each of `repeats` rounds, after one call of each that compiles.
 
     Args:
       runs: name -> function. JAX arrays that it returns are waited for; a function of another library waits itself.
       repeats: rounds.
+      settle: called before each run and not timed. What a training step leaves to be freed would fall on the next run:
+        on a CPU a short one took three times as long.
     """
     for run in runs.values():
         jax.block_until_ready(run())
     times: Times = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
+            if settle:
+                jax.block_until_ready(settle())
             start = time.perf_counter()
             jax.block_until_ready(run())
             times[name].append(time.perf_counter() - start)

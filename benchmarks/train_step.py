@@ -46,7 +46,7 @@ def _row(config: ConfigDict, steps: int) -> dict[str, Any]:
     runs: dict[str, Callable[[], Any]] = {"jax": lambda: [training.step(batch) for _ in range(steps)][-1]}
     runs["product"] = product.run
     runs |= {name: lambda peer=peer: peer.train(batch, steps) for name, peer in others.items()}
-    times = interleaved(runs, REPEATS.value)
+    times = interleaved(runs, REPEATS.value, settle=product.run)
     seconds = float(np.median(times["jax"])) / steps
     operations = program_flops("train", config)
     return {

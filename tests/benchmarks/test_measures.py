@@ -15,6 +15,8 @@ def test_runs_are_timed_in_turns_after_one_call_of_each():
     calls = []
     times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
     assert calls == ["a", "b"] * 4
+    interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 1, settle=lambda: calls.append("-"))
+    assert calls[8:] == ["a", "b", "-", "a", "-", "b"]
     assert {name: len(seconds) for name, seconds in times.items()} == {"a": 3, "b": 3}
 
 
