@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,9 @@ from sazs_jax.models.sazs import SAZS, cosine_logits
 from sazs_jax.spectral.features import to_grid
 
 LARGEST_SIDE = 1024  # of the network's input at an image's own size; larger images are shrunk to it
-CANVAS_STEP = (
-    64  # canvases are multiples of this, and own sizes are rounded to it at most, so that few programs compile
-)
-# Upsampled logits alive at a time (floats, over the whole batch). A CPU is faster on what its caches hold; an
-# accelerator reads the best so far anew for each chunk.
-CHUNK_ELEMENTS, CPU_CHUNK_ELEMENTS = 1 << 26, 1 << 22
+CANVAS_STEP = 64  # canvases are multiples of this, and larger own sizes too, so that few programs compile
+# Upsampled logits alive at a time (floats, over the whole batch), but at least a row. A CPU is fastest row by row.
+BLOCK_ELEMENTS, CPU_BLOCK_ELEMENTS = 1 << 26, 1
 
 Item = TypeVar("Item")
 
@@ -172,15 +169,24 @@ def _cosine(graphdef, state, images, anchors, grid):
     return cosine_logits(embeddings, anchors), to_grid(embeddings, grid) if grid else None
 
 
-def _resample(x: jax.Array, axis: int, size: jax.Array, length: int) -> jax.Array:
-    """Stretch `axis` to `size` samples, held in `length` of them; what lies past `size` repeats the edge."""
-    last = x.shape[axis] - 1
-    position = (jnp.arange(length) + 0.5) * (x.shape[axis] / size) - 0.5
-    position = jnp.clip(position, 0, last)
+class _Places(NamedTuple):
+    """Between which samples of an axis new ones lie, and how far from the first."""
+
+    low: Int[Array, "*n"]
+    high: Int[Array, "*n"]
+    weight: Float[Array, "*n"]
+
+
+def _places(old: int, size: Int[Array, ""], length: int) -> _Places:
+    """Of `length` samples, where `old` ones are stretched to `size`; those past `size` repeat the edge."""
+    position = jnp.clip((jnp.arange(length) + 0.5) * (old / size) - 0.5, 0, old - 1)
     low = jnp.floor(position).astype(jnp.int32)
-    weight = jnp.expand_dims(position - low, [i for i in range(x.ndim) if i != axis])
-    high = jnp.minimum(low + 1, last)
-    return jnp.take(x, low, axis=axis) * (1 - weight) + jnp.take(x, high, axis=axis) * weight
+    return _Places(low, jnp.minimum(low + 1, old - 1), position - low)
+
+
+def _sample(x: jax.Array, axis: int, places: _Places) -> jax.Array:
+    weight = jnp.expand_dims(places.weight, [i for i in range(x.ndim) if i != axis])
+    return jnp.take(x, places.low, axis=axis) * (1 - weight) + jnp.take(x, places.high, axis=axis) * weight
 
 
 def upsample(
@@ -195,8 +201,9 @@ def upsample(
     """
 
     def one(x: jax.Array, size: jax.Array) -> jax.Array:
-        x = _resample(x, 0, size[0], canvas[0])  # (H, w, K)
-        return _resample(x, 1, size[1], canvas[1])  # (H, W, K)
+        for axis in range(2):
+            x = _sample(x, axis, _places(x.shape[axis], size[axis], canvas[axis]))
+        return x
 
     return jax.vmap(one)(logits, sizes)
 
@@ -209,7 +216,7 @@ def upsampled_argmax(
 ) -> tuple[Int[Array, "B H W"], Float[Array, "B H W"]]:
     """Index and value of the largest of `upsample`'s K logits at every pixel; of equal ones the first.
 
-    Never holds more than CHUNK_ELEMENTS upsampled logits, whatever K.
+    Goes by blocks of rows of at most BLOCK_ELEMENTS upsampled logits, whatever K; on a CPU row by row.
 
     Args:
       logits: at decoder resolution.
@@ -217,17 +224,17 @@ def upsampled_argmax(
       canvas: see `upsample`.
       values: what the second result is taken from, upsampled likewise; by default the logits.
     """
-    by_chunks = partial(_argmax_by_chunks, canvas=canvas)
+    by_rows = partial(_argmax_by_rows, canvas=canvas)
     return jax.lax.platform_dependent(
         logits,
         sizes,
         values,
-        cpu=partial(by_chunks, limit=CPU_CHUNK_ELEMENTS),
-        default=partial(by_chunks, limit=CHUNK_ELEMENTS),
+        cpu=partial(by_rows, limit=CPU_BLOCK_ELEMENTS),
+        default=partial(by_rows, limit=BLOCK_ELEMENTS),
     )
 
 
-def _argmax_by_chunks(
+def _argmax_by_rows(
     logits: Float[Array, "B h w K"],
     sizes: Int[Array, "B 2"],
     values: Float[Array, "B h w K"] | None,
@@ -236,29 +243,36 @@ def _argmax_by_chunks(
     limit: int,
 ) -> tuple[Int[Array, "B H W"], Float[Array, "B H W"]]:
     batch, h, w, classes = logits.shape
-    chunk = max(1, min(classes, limit // (batch * canvas[0] * canvas[1])))
-    chunks = -(-classes // chunk)
-    padding = ((0, 0), (0, 0), (0, 0), (0, chunks * chunk - classes))
+    height, width = canvas
+    rows = min(max(1, limit // (batch * width * classes)), height)
+    blocks = -(-height // rows)
+    across = jax.vmap(lambda size: _places(w, size, width))(sizes[:, 1])
+    down = jax.vmap(lambda size: _places(h, size, blocks * rows))(sizes[:, 0])
+    down = jax.tree.map(lambda x: x.reshape(batch, blocks, rows).swapaxes(0, 1), down)
 
-    def stacked(x):
-        x = jnp.pad(x, padding, constant_values=jnp.finfo(x.dtype).min / 2)  # -inf would make NaN
-        return jnp.moveaxis(x.reshape(batch, h, w, chunks, chunk), 3, 0)  # (chunks, B, h, w, chunk)
+    def block(down: _Places):
+        def stretched(x: jax.Array) -> jax.Array:  # (B, rows, W, K)
+            x = jax.vmap(lambda x, places: _sample(x, 0, places))(x, down)
+            return jax.vmap(lambda x, places: _sample(x, 1, places))(x, across)
 
-    def step(best, inputs):
-        index, largest, value = best
-        number, part, value_part = inputs
-        part = upsample(part, sizes, canvas)
-        winner = jnp.argmax(part, axis=-1)[..., None]
-        top = jnp.take_along_axis(part, winner, axis=-1)[..., 0]
-        found = top
-        if values is not None:
-            found = jnp.take_along_axis(upsample(value_part, sizes, canvas), winner, axis=-1)[..., 0]
-        better = top > largest
-        index = jnp.where(better, (number * chunk + winner[..., 0]).astype(jnp.int32), index)
-        return (index, jnp.where(better, top, largest), jnp.where(better, found, value)), None
+        index, largest = _first_largest(stretched(logits))
+        if values is None:
+            return index, largest
+        return index, jnp.take_along_axis(stretched(values), index[..., None], axis=-1)[..., 0]
 
-    none = jnp.full((batch, *canvas), -jnp.inf, logits.dtype)
-    start = (jnp.zeros((batch, *canvas), jnp.int32), none, none)
-    parts = (jnp.arange(chunks), stacked(logits), None if values is None else stacked(values))
-    (index, _, value), _ = jax.lax.scan(step, start, parts)
-    return index, value
+    index, value = jax.lax.map(block, down)  # each (blocks, B, rows, W)
+    return tuple(x.swapaxes(0, 1).reshape(batch, blocks * rows, width)[:, :height] for x in (index, value))
+
+
+def _first_largest(x: Float[Array, "*n K"]) -> tuple[Int[Array, "*n"], Float[Array, "*n"]]:
+    """Index and value of the largest along the last axis."""
+
+    def in_two_passes(x: jax.Array):  # a CPU's argmax is five times slower
+        largest, last = x.max(axis=-1), x.shape[-1] - 1
+        return jnp.where(x == largest[..., None], jnp.arange(last + 1, dtype=jnp.int32), last).min(axis=-1), largest
+
+    def by_argmax(x: jax.Array):
+        index = jnp.argmax(x, axis=-1).astype(jnp.int32)
+        return index, jnp.take_along_axis(x, index[..., None], axis=-1)[..., 0]
+
+    return jax.lax.platform_dependent(x, cpu=in_two_passes, default=by_argmax)

@@ -64,9 +64,9 @@ def test_upsampling_equals_jax_image_resize():
     np.testing.assert_allclose(found[:, :30, :50], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("limit", [1 << 26, 2 * 64 * 64 * 4, 1])
-def test_argmax_of_many_labels_in_chunks_equals_the_plain_one(limit, monkeypatch):
-    for name in ("CHUNK_ELEMENTS", "CPU_CHUNK_ELEMENTS"):
+@pytest.mark.parametrize("limit", [1 << 26, 2 * 5 * 64 * 11, 1])
+def test_argmax_of_many_labels_by_rows_equals_the_plain_one(limit, monkeypatch):
+    for name in ("BLOCK_ELEMENTS", "CPU_BLOCK_ELEMENTS"):
         monkeypatch.setattr(inference, name, limit)
     logits = jax.random.normal(jax.random.key(2), (2, 8, 8, 11))
     logits = logits.at[..., 7].set(logits[..., 3])  # of equal ones the first wins
