@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     config = setting(arguments)
     chip = CHIPS[_CHIP.value] if _CHIP.value else None
     device = compile_only_device(chip) if chip else jax.local_devices()[0]
+    jax.config.update("jax_enable_compilation_cache", False)  # a kept program names the lines that it was made from
     jax.config.update("jax_traceback_in_locations_limit", 100)  # calls between a kernel and its line of source
     rows = []
     for task in _TASKS.value:

@@ -105,7 +105,7 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.protocol = "all_pairs"  # all_pairs: every pair once; hsnet1000: the published count
-    config.eval.resize = 0  # squash to this side before the network (published: 512); 0: the image's own size
+    config.eval.resize = 0  # squash to this side before the network (published: 512); 0: the own size, rounded
     config.eval.batch_size = 8
     config.eval.min_pairs = 10  # fewest pairs for a class to count in miou_min_pairs
     config.eval.min_pixels = 150_000  # fewest pixels of a class that counts in the generalised setting's second means

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sazs_jax.errors import UserError
 from sazs_jax.models.sazs import SAZS, cosine_logits
+from sazs_jax.rowwise import run_by_rows
 from sazs_jax.spectral.features import to_grid
 
 LARGEST_SIDE = 1024  # of the network's input at an image's own size; larger images are shrunk to it
@@ -48,7 +49,8 @@ def network_size(size: tuple[int, int], multiple: int, resize: int) -> tuple[int
       multiple: the network takes sides that are multiples of this.
       resize: N > 0 squashes to NxN. 0 keeps the own size, images whose long side passes LARGEST_SIDE shrunk to it, but
         rounds each side to the nearest step: `multiple`, doubled while that is at most CANVAS_STEP and a fourth of the
-        side. So images of many sizes fall into few, and a side of four multiples or more moves by an eighth at most.
+        side. So images of many sizes fall into few; a side of four multiples or more moves by an eighth at most, each
+        for itself.
 
     Raises:
       UserError: N is no multiple.
@@ -143,7 +145,7 @@ class Network:
 
         H and W are multiples of `size_multiple`.
         """
-        return _embed(self._graphdef, self._state, self.put(pixels))
+        return run_by_rows(_embed, self._state, self.put(pixels), graphdef=self._graphdef)
 
     def cosine(
         self, pixels: UInt8[np.ndarray, "B H W 3"], anchors: Float[np.ndarray, "K D"]
@@ -155,17 +157,17 @@ class Network:
         self, pixels: UInt8[np.ndarray, "B H W 3"], anchors: Float[np.ndarray, "K D"], grid: int
     ) -> tuple[Float[Array, "B h w K"], Float[Array, "B g g D"] | None]:
         """`cosine`, and the embeddings resized to grid x grid (None for a grid of 0); their own map is not kept."""
-        return _cosine(self._graphdef, self._state, self.put(pixels), jax.device_put(anchors, self._whole), grid)
+        whole = self._state, jax.device_put(anchors, self._whole)
+        return run_by_rows(_cosine, whole, self.put(pixels), graphdef=self._graphdef, grid=grid)
 
 
-@partial(jax.jit, static_argnums=0)
-def _embed(graphdef, state, images):
+def _embed(state, images, *, graphdef):
     return nnx.merge(graphdef, state)(images, train=False).embeddings
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _cosine(graphdef, state, images, anchors, grid):
-    embeddings = nnx.merge(graphdef, state)(images, train=False).embeddings
+def _cosine(whole, images, *, graphdef, grid):
+    state, anchors = whole
+    embeddings = _embed(state, images, graphdef=graphdef)
     return cosine_logits(embeddings, anchors), to_grid(embeddings, grid) if grid else None
 
 
@@ -269,7 +271,7 @@ def _first_largest(x: Float[Array, "*n K"]) -> tuple[Int[Array, "*n"], Float[Arr
 
     def in_two_passes(x: jax.Array):  # a CPU's argmax is five times slower
         largest, last = x.max(axis=-1), x.shape[-1] - 1
-        return jnp.where(x == largest[..., None], jnp.arange(last + 1, dtype=jnp.int32), last).min(axis=-1), largest
+        return jnp.where(x < largest[..., None], last, jnp.arange(last + 1, dtype=jnp.int32)).min(axis=-1), largest
 
     def by_argmax(x: jax.Array):
         index = jnp.argmax(x, axis=-1).astype(jnp.int32)

@@ -90,6 +90,7 @@ def _by_cudnn(query: Array, key: Array, value: Array, length: int | None, causal
     return mixed[:, :tokens]
 
 
+@jax.jit  # called outside a program, it would be compiled each time
 def by_heads(
     query: Float[Array, "B N heads d"],
     key: Float[Array, "B N heads d"],

@@ -50,18 +50,27 @@ def convolve(
     feature_group_count: int,
     **settings: Any,
 ) -> Float[Array, "B h2 w2 C2"]:
-    """`jax.lax.conv_general_dilated`; by `depthwise`, `blockwise` or `dilated` where these are its faster form."""
+    """`jax.lax.conv_general_dilated`; by `depthwise`, `blockwise` or `dilated` where these are its faster form.
+
+    Options other than `dimension_numbers`, of NHWC, are left to it.
+    """
     sides, strides, dilations = kernel.shape[:2], tuple(strides), tuple(rhs_dilation)
     reach = [(side - 1) * step + 1 for side, step in zip(sides, dilations, strict=True)]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], reach, strides, padding) if isinstance(padding, str) else padding
     direct = functools.partial(
         jax.lax.conv_general_dilated,
         window_strides=strides,
-        padding=pads,
+        padding=padding,
         rhs_dilation=dilations,
         feature_group_count=feature_group_count,
         **settings,
     )
+    is_usual = all(value in (None, (1, 1)) for name, value in settings.items() if name != "dimension_numbers")
+    fits = all(
+        min(pad) >= 0 and size + sum(pad) >= side for size, pad, side in zip(x.shape[1:3], pads, reach, strict=True)
+    )
+    if not is_usual or not fits:
+        return direct(x, kernel)
     if feature_group_count == x.shape[-1] == kernel.shape[-1] and dilations == (1, 1):
         on_cpu = functools.partial(depthwise, strides=strides, pads=pads)
         return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=direct)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sazs_jax.models.convolutions import BlockConvTranspose, convolve, phases
+from sazs_jax.models.convolutions import BlockConvTranspose, Conv, convolve, phases
 
 SETTINGS = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
@@ -91,6 +91,26 @@ def test_depthwise_convolution_and_its_gradients_are_those_of_jax(size, sides, s
 )
 def test_other_convolutions_are_left_to_jax(strides, dilation, pad, groups):
     assert_convolves_as_jax((9, 8), (3, 3), strides, [(pad, pad)] * 2, dilation=dilation, groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("size", "sides", "padding", "groups"),
+    [((1, 1), (5, 5), [(1, 2), (0, 1)], 6), ((6, 6), (3, 3), [(-1, 0), (0, -2)], 6), ((1, 3), (2, 2), "VALID", 1)],
+)
+def test_what_no_faster_form_takes_is_left_to_jax(size, sides, padding, groups):
+    assert_convolves_as_jax(size, sides, (2, 2), padding, groups=groups)
+
+
+@pytest.mark.parametrize("options", [{"input_dilation": 2}, {"preferred_element_type": jnp.float32}])
+@pytest.mark.parametrize(
+    "layer", [{"kernel_size": (1, 1), "padding": 0}, {"kernel_size": (3, 3), "kernel_dilation": 2, "padding": 2}]
+)
+def test_options_of_a_layer_are_heeded(layer, options):
+    settings = {"rngs": nnx.Rngs(0), "dtype": jnp.bfloat16, "use_bias": False, **layer, **options}
+    x, found = noise(1, 8, 8, 4), Conv(4, 4, **settings)
+    expected = nnx.merge(nnx.graphdef(nnx.Conv(4, 4, **settings)), nnx.state(found))(x)
+    assert found(x).dtype == expected.dtype
+    np.testing.assert_allclose(found(x).astype(jnp.float32), expected.astype(jnp.float32), rtol=1e-2, atol=1e-2)
 
 
 def test_a_cpu_program_has_no_convolution_where_a_product_does():
