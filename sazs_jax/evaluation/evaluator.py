@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from sazs_jax.calibration import calibrate
 from sazs_jax.errors import UserError
@@ -43,10 +43,25 @@ class _Truth:
 
 
 class _Counts(NamedTuple):
-    masks: Bool[Array, "B H W R E"]  # on the device
+    masks: Bool[np.ndarray, "B H W R E"] | None  # where they are recorded
     overlap: Int[np.ndarray, "B R E 4"]
     outline: Int[np.ndarray, "B R E 4"] | None
     pixels: Int[np.ndarray, "B R K K"] | None
+
+
+class _Timing:
+    """Seconds that each of _PARTS took, in batches that were waited for and whose programs were compiled before."""
+
+    def __init__(self):
+        self._seconds, self._images = np.zeros(len(_PARTS)), 0
+
+    def add(self, seconds: Float[np.ndarray, "P"], images: int) -> None:
+        self._seconds += seconds
+        self._images += images
+
+    def per_image(self) -> dict[str, float]:
+        """Of each part; nothing if no batch was timed."""
+        return dict(zip(_PARTS, (self._seconds / self._images).tolist(), strict=True)) if self._images else {}
 
 
 class Episode(NamedTuple):
@@ -119,6 +134,8 @@ class Evaluator:
         self.rules = ("none",) if eigensegmenter is None else (*RULES, ORACLE)
         self._eigensegmenter = eigensegmenter
         self._compiled: set[tuple] = set()
+        # The devices of a CPU share threads: two batches at once could wait for each other.
+        self._waits = jax.default_backend() == "cpu"
 
     def run(
         self,
@@ -138,8 +155,9 @@ class Evaluator:
           {"episodes": how many were scored, repeats included, "fusion": {rule: scores}, "generalized": {rule: scores},
           "seconds_per_image": {"network": from pixels to logits, "eigensegments": from pixels to eigenvectors,
           "scoring": fusion and counts, all on the device, in batches whose programs were compiled before (absent if
-          there were none), "total": reading, compilation and all}}. Rules: "none" alone, or with an eigensegmenter
-          every rule of `fusion.RULES`, and for episodes "oracle". In "generalized" the rule none is called "raw"; with
+          there were none; on a CPU all of them, else the first of each program), "total": reading, compilation and
+          all}}. Rules: "none" alone, or with an eigensegmenter every rule of `fusion.RULES`, and for episodes "oracle".
+          In "generalized" the rule none is called "raw"; with
           constants there is also "calibrated", the rule none with them, and the other rules have them too.
           "boundary_f" and "generalized" are there if they were asked for. Fractions; see `metrics` for how they are
           summed.
@@ -150,18 +168,11 @@ class Evaluator:
         network = Network(model)
         scores = {rule: EpisodeScores(len(self.class_names), self.min_pairs) for rule in self.rules}
         confusion = np.zeros((len(self._settings()), len(self.anchors), len(self.anchors)), np.int64)
-        episodes, num_images, warm_seconds, warm_images = 0, 0, np.zeros(len(_PARTS)), 0
+        episodes, num_images, timing = 0, 0, _Timing()
         start = time.perf_counter()
-        for batch, truth in _ahead(self._prepare(images, network.size_multiple)):
-            counts, seconds = self._count(network, batch, truth)
-            program = (batch.pixels.shape, truth.labels.shape, truth.classes.shape)
-            if program in self._compiled:
-                warm_seconds += seconds
-                warm_images += len(batch.items)
-            self._compiled.add(program)
+        for batch, counts in self._counted(network, images, timing, masks=record is not None):
             num_images += len(batch.items)
             confusion += counts.pixels.sum(axis=0) if counts.pixels is not None else 0
-            masks = np.asarray(counts.masks) if record else None
             for row, item in enumerate(batch.items):
                 height, width = item.label.shape
                 for column, (category, weight) in enumerate(item.episodes.items()):
@@ -170,8 +181,8 @@ class Evaluator:
                         overlap = counts.overlap[row, number, column]
                         outline = counts.outline[row, number, column] if counts.outline is not None else None
                         scores[rule].add(category, weight, overlap, outline)
-                        if record and masks is not None:
-                            mask = masks[row, :height, :width, number, column]
+                        if record and counts.masks is not None:
+                            mask = counts.masks[row, :height, :width, number, column]
                             record(Episode(item.image_id, category, weight, rule, mask, overlap, outline))
 
         fusion = {rule: found.result(self.classes, self.class_names) for rule, found in scores.items()}
@@ -185,12 +196,10 @@ class Evaluator:
                 for name, pixels in zip(self._settings(), confusion, strict=True)
             }
         seconds = {"total": (time.perf_counter() - start) / max(num_images, 1)}
-        if warm_images:
-            parts = dict(zip(_PARTS, (warm_seconds / warm_images).tolist(), strict=True))
-            if not self._eigensegmenter:
-                del parts["eigensegments"]
-            seconds = {**parts, **seconds}
-        return {**result, "seconds_per_image": seconds}
+        parts = timing.per_image()
+        if not self._eigensegmenter:
+            parts.pop("eigensegments", None)
+        return {**result, "seconds_per_image": {**parts, **seconds}}
 
     def _settings(self) -> dict[str, tuple[str, bool]]:
         """What is scored in the generalised setting: its name, the rule, and whether with the constants."""
@@ -215,12 +224,42 @@ class Evaluator:
                 classes[row, : len(item.episodes)] = list(item.episodes)
             yield batch, _Truth(labels, closed, classes)
 
-    def _count(self, network: Network, batch: Batch, truth: _Truth) -> tuple["_Counts", np.ndarray]:
-        """What a batch adds to the sums, and the seconds that each of _PARTS took."""
+    def _counted(
+        self, network: Network, images: Iterable[LabelledImage], timing: _Timing, *, masks: bool
+    ) -> Iterator[tuple[Batch, _Counts]]:
+        """Batches and what they add to the sums, fetched when the next batch is on its way to the device."""
+        timed = set()
+        behind: list[tuple[Batch, Any]] = []  # at most one, whose counts are still on the device
+
+        def fetched() -> Iterator[tuple[Batch, _Counts]]:
+            for batch, counts in behind:
+                yield batch, _Counts(*jax.device_get(counts))
+            behind.clear()
+
+        for batch, truth in _ahead(self._prepare(images, network.size_multiple)):
+            program = (batch.pixels.shape, truth.labels.shape, truth.classes.shape)
+            is_warm = program in self._compiled
+            waits = self._waits or (is_warm and program not in timed)
+            if waits:  # the device has nothing else to do then
+                yield from fetched()
+            counts, seconds = self._count(network, batch, truth, waits=waits, masks=masks)
+            if is_warm and waits:
+                timing.add(seconds, len(batch.items))
+                timed.add(program)
+            self._compiled.add(program)
+            yield from fetched()
+            behind.append((batch, counts))
+        yield from fetched()
+
+    def _count(
+        self, network: Network, batch: Batch, truth: _Truth, *, waits: bool, masks: bool
+    ) -> tuple[Any, Float[np.ndarray, "P"]]:
+        """The fields of `_Counts`, on the device, and the seconds that each of _PARTS took, where it waits for them."""
         times = [time.perf_counter()]
 
         def done(value):
-            jax.block_until_ready(value)
+            if waits:
+                jax.block_until_ready(value)
             times.append(time.perf_counter())
             return value
 
@@ -233,15 +272,15 @@ class Evaluator:
         sizes, labels, classes = (network.put(x) for x in (batch.sizes, truth.labels, truth.classes))
         closed = network.put(truth.closed_labels) if self.boundary else None
         rows = (logits, eigen, images, sizes, labels)
-        masks, overlap, outline = run_by_rows(
+        found, overlap, outline = run_by_rows(
             _count_episodes, None, (*rows, classes, closed), rules=self.rules, settings=settings
         )
         pixels = None
         if self.generalized:
             ways = tuple(self._settings().values())
             pixels = run_by_rows(_count_pixels, self.constants, rows, ways=ways, settings=settings)
-        overlap, outline, pixels = done(jax.device_get((overlap, outline, pixels)))
-        return _Counts(masks, overlap, outline, pixels), np.diff(times)
+        counts = done((found if masks else None, overlap, outline, pixels))
+        return counts, np.diff(times)
 
 
 def _ahead(prepared: Iterator) -> Iterator:

@@ -96,6 +96,26 @@ def test_equals_slow_numpy_evaluation(resize):
     assert result["seconds_per_image"]["total"] > 0
 
 
+@pytest.mark.parametrize("records", [False, True])
+def test_not_waiting_for_the_device_changes_no_number(records):
+    """As on an accelerator, where a batch is on its way before the counts of the last one are fetched."""
+    anchors = np.random.default_rng(5).normal(size=(6, 6)).astype(np.float32)
+    images, results, episodes = make_images() * 3, [], []
+    for waits in (True, False):
+        evaluator = Evaluator(NAMES, CLASSES, anchors, resize=48, batch_size=2)
+        evaluator._waits = waits
+        seen = []
+        results.append(evaluator.run(TinyNetwork(seed=3), images, record=seen.append if records else None))
+        episodes.append(seen)
+    seconds = [result.pop("seconds_per_image") for result in results]
+    assert results[0] == results[1]
+    assert set(seconds[0]) == set(seconds[1]) == {"network", "scoring", "total"}
+    assert len(episodes[0]) == (18 if records else 0)
+    for one, other in zip(*episodes, strict=True):
+        assert (one.image_id, one.category) == (other.image_id, other.category)
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
 def test_network_that_knows_the_truth_scores_one():
     """Anchors at the embeddings of pure colours, images of those colours: every episode is solved."""
     model = TinyNetwork(seed=1)
