@@ -218,7 +218,7 @@ def upsampled_argmax(
 ) -> tuple[Int[Array, "B H W"], Float[Array, "B H W"]]:
     """Index and value of the largest of `upsample`'s K logits at every pixel; of equal ones the first.
 
-    Goes by blocks of rows of at most BLOCK_ELEMENTS upsampled logits, whatever K; on a CPU row by row.
+    Goes by blocks of rows, at least one, of at most BLOCK_ELEMENTS upsampled logits, whatever K; on a CPU row by row.
 
     Args:
       logits: at decoder resolution.
